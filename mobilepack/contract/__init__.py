@@ -1,0 +1,1 @@
+"""The files that verbs and devices exchange: typed, versioned, strict when read."""

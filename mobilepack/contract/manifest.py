@@ -1,0 +1,177 @@
+"""manifest.json: what a package is, how it was built and what it costs."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from mobilepack.contract.base import Contract
+
+LinearRecipe = Literal["fp32", "8da4w"]
+EmbeddingRecipe = Literal["fp32", "8w", "4w"]
+KvCacheRecipe = Literal["fp32", "fp16", "int8"]
+Lowering = Literal["fast", "reference"]
+
+
+class Recipe(Contract):
+    """How weights, embedding and KV cache are stored.
+
+    Attributes:
+        linear: `fp32`, or `8da4w` (dynamic int8 activations, symmetric int4 weights in groups).
+        group_size: Columns that share one scale; 0 for fp32.
+        embedding: `fp32`, `8w` (int8, one scale per row) or `4w` (int4 in groups of 32).
+        kv_cache: Element type of the KV cache.
+    """
+
+    linear: LinearRecipe = "8da4w"
+    group_size: Literal[0, 32, 64, 128] = 32
+    embedding: EmbeddingRecipe = "4w"
+    kv_cache: KvCacheRecipe = "fp32"
+
+
+class ModelIdentity(Contract):
+    """Which checkpoint went in.
+
+    Attributes:
+        source: Folder or hub id as the user named it.
+        revision: Commit of a hub checkpoint, else None.
+        family: Family that read the config, for example `llama`.
+        fingerprint: sha256 over config, tokenizer files and the safetensors headers, sizes and
+            modification times of the weight files.
+    """
+
+    source: str
+    revision: str | None = None
+    family: str
+    fingerprint: str
+
+
+class BuildPlan(Contract):
+    """Everything that decides the bytes of a package; its sha256 is the `plan_id`."""
+
+    target: str
+    backend: str
+    model: ModelIdentity
+    recipe: Recipe
+    max_seq_len: int = Field(ge=2)
+    prefill_chunk: int = Field(ge=1)
+    lowering: Lowering = "fast"
+    toolchain: dict[str, str]
+
+
+class FileEntry(Contract):
+    """One file of the package: POSIX path below the package root, length and checksum."""
+
+    path: str
+    bytes: int = Field(ge=0)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class TensorSpec(Contract):
+    """A method's input or output; a dimension that varies is its upper bound, named in `dynamic`."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    dynamic: tuple[int, ...] = ()
+
+
+class Method(Contract):
+    """A method of the program with its tensors in call order."""
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+class OperatorCount(Contract):
+    """How often an operator runs outside the delegate in one call of a method."""
+
+    operator: str
+    count: int
+
+
+class Placement(Contract):
+    """What the delegate runs, by operators and by weight bytes, and what fell back."""
+
+    delegates: int
+    delegated_operators: int
+    fallback_operators: int
+    delegated_weight_bytes: int
+    fallback_weight_bytes: int
+    fallback: tuple[OperatorCount, ...]
+
+
+class WeightFormat(Contract):
+    """How many parameters are stored in one format, and their bytes with scales."""
+
+    format: str
+    parameters: int
+    bytes: int
+
+
+class MemorySplit(Contract):
+    """Memory of a loaded program at its longest length.
+
+    Attributes:
+        parameters_bytes: Weights as stored in the program.
+        kv_cache_bytes: KV cache for `max_seq_len` positions.
+        activations_bytes: Planned intermediate tensors outside the delegate, plus the delegate's
+            largest workspace as estimated from its graph.
+    """
+
+    parameters_bytes: int
+    kv_cache_bytes: int
+    activations_bytes: int
+
+
+class StageCost(Contract):
+    """What one build stage took.
+
+    Attributes:
+        wall_s: Seconds from a monotonic clock.
+        cpu_s: User and system seconds of this process and its children.
+        peak_rss_bytes: High-water resident memory of the process at the end of the stage.
+    """
+
+    name: str
+    wall_s: float
+    cpu_s: float
+    peak_rss_bytes: int
+
+
+class TokenizerInfo(Contract):
+    """Which tokenizer files travel with the program and the special ids it uses."""
+
+    kind: Literal["huggingface", "sentencepiece"]
+    files: tuple[str, ...]
+    bos_id: int | None
+    eos_ids: tuple[int, ...]
+    chat_template: bool
+
+
+class Licence(Contract):
+    """What the checkpoint says about its licence, and the files that say it."""
+
+    name: str | None
+    files: tuple[str, ...] = ()
+
+
+class Manifest(Contract):
+    """The package's description of itself."""
+
+    schema_: Literal["mobilepack/manifest/1"] = Field("mobilepack/manifest/1", alias="schema")
+    plan_id: str
+    plan: BuildPlan
+    parameters: int
+    files: tuple[FileEntry, ...]
+    methods: tuple[Method, ...]
+    metadata: dict[str, int | bool | tuple[int, ...]]
+    placement: Placement
+    weights: tuple[WeightFormat, ...]
+    quantised_share: float = Field(ge=0, le=1)
+    memory: MemorySplit
+    tokenizer: TokenizerInfo
+    licence: Licence
+    stages: tuple[StageCost, ...]

@@ -1,0 +1,1 @@
+"""Checkpoints, families, the one decoder, tokenizers and the embedded model."""
