@@ -1,0 +1,1 @@
+"""Delegates: each turns the exported decoder into a program; none imports another."""

@@ -1,0 +1,1 @@
+"""The build stages as functions: load, quantise, export, lower, package."""

@@ -1,0 +1,161 @@
+"""Write a program file: every weight is read once, quantised, packed and put in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from mobilepack.backends.xnnpack.layout import (
+    Bytes,
+    HeadRows,
+    Layout,
+    Matrix,
+    Region,
+    RopeTable,
+    Vector,
+)
+from mobilepack.models.quantization import QuantisedRows, quantise
+
+_CHUNK_ELEMENTS = 1 << 21  # elements of a matrix in memory at once, 8 MB in float32
+
+
+class WeightSource(Protocol):
+    """Parameters by the decoder's names, read in float32."""
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return a parameter's shape."""
+
+    def rows(self, name: str, start: int, stop: int) -> torch.Tensor:
+        """Read rows `start` (included) to `stop` (excluded) as float32."""
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """Read a whole small parameter as float32."""
+
+
+class ProgramFile:
+    """The file under construction; regions may be written in any order."""
+
+    def __init__(self, path: Path, base: int) -> None:
+        self._file = path.open("w+b")
+        self._base = base
+
+    def write(self, offset: int, data: np.ndarray | bytes) -> int:
+        """Write bytes at an offset relative to the first segment; returns their count."""
+        raw = data if isinstance(data, bytes) else np.ascontiguousarray(data).data
+        self._file.seek(self._base + offset)
+        self._file.write(raw)
+        return len(raw) if isinstance(data, bytes) else data.nbytes
+
+    def finish(self, head: bytes, size: int) -> None:
+        """Write the head, set the file's length and force it to disk."""
+        self._file.seek(0)
+        self._file.write(head)
+        self._file.truncate(self._base + size)
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def fill(
+    file: ProgramFile,
+    layout: Layout,
+    weights: WeightSource,
+    rope: Mapping[str, torch.Tensor],
+    on_bytes: Callable[[int], None],
+) -> None:
+    """Write every region of a layout.
+
+    Args:
+        file: Where to.
+        layout: What lies where.
+        weights: Where the parameters come from.
+        rope: The rotary tables, `cos` and `sin`, float32 `[max_seq_len, rotated / 2]`.
+        on_bytes: Called with the bytes written since the last call.
+    """
+    scales = {
+        _matrix_key(region.content): region
+        for region in layout.regions
+        if isinstance(region.content, Matrix) and region.content.part == "scales"
+    }
+    for region in layout.regions:
+        content = region.content
+        if isinstance(content, Bytes):
+            on_bytes(file.write(region.offset, content.data))
+        elif isinstance(content, RopeTable):
+            on_bytes(file.write(region.offset, rope[content.which].numpy()))
+        elif isinstance(content, Vector):
+            on_bytes(file.write(region.offset, _vector(weights, content)))
+        elif content.part == "values":
+            scale_region = scales.get(_matrix_key(content))
+            for written in _write_matrix(file, region, scale_region, weights):
+                on_bytes(written)
+
+
+def _matrix_key(content: Matrix) -> tuple[str, str, HeadRows | None]:
+    return content.parameter, content.encoding, content.rows
+
+
+def _vector(weights: WeightSource, content: Vector) -> np.ndarray:
+    values = weights.tensor(content.parameter)
+    if content.rows is not None:
+        values = _choose(values, content.rows)
+    return values.numpy()
+
+
+def _choose(values: torch.Tensor, rows: HeadRows) -> torch.Tensor:
+    heads = values.unflatten(0, (-1, rows.period))
+    return heads[:, rows.start : rows.stop].flatten(0, 1).contiguous()
+
+
+def _write_matrix(
+    file: ProgramFile, region: Region, scale_region: Region | None, weights: WeightSource
+) -> Iterator[int]:
+    content = region.content
+    if not isinstance(content, Matrix):
+        raise TypeError(f"not a matrix: {content}")
+    values_at = region.offset
+    scales_at = scale_region.offset if scale_region is not None else 0
+    for rows in _chunks(weights, content):
+        if content.encoding == "fp32":
+            written = file.write(values_at, rows.numpy())
+            values_at += written
+        else:
+            quantised = quantise(rows, content.encoding, content.group)
+            written = file.write(values_at, _pack(quantised, content.encoding))
+            values_at += written
+            scales_at += file.write(scales_at, _scales(quantised, content.encoding))
+        yield written
+
+
+def _chunks(weights: WeightSource, content: Matrix) -> Iterator[torch.Tensor]:
+    total, columns = weights.shape(content.parameter)
+    step = max(1, _CHUNK_ELEMENTS // columns)
+    if content.rows is not None:
+        step = max(1, step // content.rows.period) * content.rows.period
+    for start in range(0, total, step):
+        rows = weights.rows(content.parameter, start, min(total, start + step))
+        yield rows if content.rows is None else _choose(rows, content.rows)
+
+
+def _pack(quantised: QuantisedRows, encoding: str) -> np.ndarray:
+    """Return the stored bytes of quantised rows."""
+    values = quantised.values
+    if encoding == "int8":
+        return values.numpy()
+    unsigned = values.add(8).to(torch.uint8)
+    even, odd = unsigned[:, ::2], unsigned[:, 1::2]
+    low, high = (even, odd) if encoding == "int4" else (odd, even)
+    return (low | high << 4).numpy()
+
+
+def _scales(quantised: QuantisedRows, encoding: str) -> np.ndarray:
+    """Return the stored bytes of the scales: bf16 for int4 linears, else float32."""
+    if encoding == "int4":
+        return quantised.scales.to(torch.bfloat16).view(torch.int16).numpy()
+    return quantised.scales.numpy()

@@ -1,0 +1,266 @@
+"""Build one XNNPACK subgraph: values, operators and named constants.
+
+Shapes are upper bounds; XNNPACK derives the actual ones from the inputs of each call. A value is
+known by its integer id. The classes of the serialised form come from ExecuTorch 1.5.1
+(`backends/xnnpack/serialization`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from executorch.backends.xnnpack.serialization import xnnpack_graph_schema as xnn
+from executorch.backends.xnnpack.serialization.xnnpack_graph_serialize import (
+    serialize_xnnpack_binary,
+)
+
+from mobilepack.backends.xnnpack.layout import Layout
+
+_INVALID = 0xFFFFFFFF  # XNN_INVALID_VALUE_ID in xnnpack.h
+_NAMED = 0xFFFFFFFFFFFFFFFF  # "look the constant up by its key", XNNCompiler.cpp of 1.5.1
+_EXTERNAL_INPUT, _EXTERNAL_OUTPUT = 1, 2  # XNN_VALUE_FLAG_EXTERNAL_* in xnnpack.h
+
+Binary = Literal["add", "subtract", "multiply", "divide", "maximum", "minimum"]
+Unary = Literal["square", "rsqrt", "sigmoid", "softmax", "gelu", "tanh", "negate", "exp"]
+
+_BINARY = {
+    "add": xnn.XNNAdd,
+    "subtract": xnn.XNNSubtract,
+    "multiply": xnn.XNNMultiply,
+    "divide": xnn.XNNDiv,
+    "maximum": xnn.XNNMaximum,
+    "minimum": xnn.XNNMinimum,
+}
+_UNARY = {
+    "square": xnn.XNNSquare,
+    "rsqrt": xnn.XNNReciprocalSquareRoot,
+    "sigmoid": xnn.XNNSigmoid,
+    "softmax": xnn.XNNSoftmax,
+    "gelu": xnn.XNNGelu,
+    "tanh": xnn.XNNTanh,
+    "negate": xnn.XNNNegate,
+    "exp": xnn.XNNExp,
+}
+_FP32 = xnn.XNNDatatype.xnn_datatype_fp32
+
+
+class Graph:
+    """One delegate's subgraph under construction."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._nodes: list[xnn.XNode] = []
+        self._values: list[xnn.XValue] = []
+        self._shapes: list[tuple[int, ...]] = []
+        self._inputs: list[int] = []
+        self._outputs: list[int] = []
+        self._constants = [xnn.ConstantDataOffset(0, 0)]
+        self._vectors: dict[str, int] = {}
+        self._quantised: dict[int, int] = {}
+        self._externals = 0
+
+    def __len__(self) -> int:
+        """Return the number of operators."""
+        return len(self._nodes)
+
+    def shape(self, value: int) -> tuple[int, ...]:
+        """Return a value's upper-bound shape."""
+        return self._shapes[value]
+
+    def input(self, shape: Sequence[int]) -> int:
+        """Add an external float32 input; inputs and outputs are numbered in order of creation."""
+        value = self._value(shape, external=_EXTERNAL_INPUT)
+        self._inputs.append(value)
+        return value
+
+    def output(self, shape: Sequence[int]) -> int:
+        """Add an external float32 output, to be given as `out` to the operator that makes it."""
+        value = self._value(shape, external=_EXTERNAL_OUTPUT)
+        self._outputs.append(value)
+        return value
+
+    def constant(self, key: str, shape: Sequence[int]) -> int:
+        """Refer to a float32 constant of the layout."""
+        if key not in self._vectors:
+            self._vectors[key] = self._value(shape, constant=self._constant(key))
+        return self._vectors[key]
+
+    def int4_weights(self, key: str, shape: tuple[int, int], group: int) -> int:
+        """Refer to int4 weights `[rows, columns]` with a bf16 scale per `group` columns."""
+        rows, columns = shape
+        quantisation = xnn.PerChannelGroupQuant(
+            scale=[],
+            channel_dim=0,
+            group_size=group,
+            scale_buffer_idx=self._constant(key + ".scales"),
+            num_scales=rows * (columns // group),
+        )
+        datatype = xnn.XNNDatatype.xnn_datatype_qbint4
+        return self._value(shape, datatype, quantisation, constant=self._constant(key))
+
+    def int8_weights(self, key: str, shape: tuple[int, int]) -> int:
+        """Refer to int8 weights `[rows, columns]` with a float32 scale per row."""
+        quantisation = xnn.PerChannelQuant(
+            scale=[],
+            channel_dim=0,
+            scale_buffer_idx=self._constant(key + ".scales"),
+            num_scales=shape[0],
+        )
+        datatype = xnn.XNNDatatype.xnn_datatype_qcint8
+        return self._value(shape, datatype, quantisation, constant=self._constant(key))
+
+    def binary(self, kind: Binary, a: int, b: int, out: int | None = None) -> int:
+        """Add an elementwise operator with numpy broadcasting."""
+        out = self._value(self._broadcast(a, b)) if out is None else out
+        self._add(_BINARY[kind](input1_id=a, input2_id=b, output_id=out, flags=0))
+        return out
+
+    def unary(self, kind: Unary, a: int, out: int | None = None) -> int:
+        """Add an elementwise operator, or a softmax over the last axis."""
+        out = self._value(self._shapes[a]) if out is None else out
+        self._add(_UNARY[kind](input_id=a, output_id=out, flags=0))
+        return out
+
+    def clamp(self, a: int, low: float, high: float, out: int | None = None) -> int:
+        """Clamp to `[low, high]`."""
+        out = self._value(self._shapes[a]) if out is None else out
+        limits = xnn.OutputMinMax(output_min=low, output_max=high)
+        self._add(xnn.XNNClamp(input_id=a, output_id=out, flags=0), limits)
+        return out
+
+    def reshape(
+        self, a: int, dims: Sequence[int], shape: Sequence[int], out: int | None = None
+    ) -> int:
+        """Reshape to `dims`, in which one 0 stands for "what is left"; `shape` is the bound."""
+        out = self._value(shape) if out is None else out
+        self._add(
+            xnn.XNNStaticReshape(
+                num_dims=len(dims), new_shape=list(dims), input_id=a, output_id=out, flags=0
+            )
+        )
+        return out
+
+    def transpose(self, a: int, axes: Sequence[int], out: int | None = None) -> int:
+        """Permute axes as numpy.transpose does."""
+        out = self._value([self._shapes[a][axis] for axis in axes]) if out is None else out
+        self._add(
+            xnn.XNNStaticTranspose(
+                num_dims=len(axes), perm=list(axes), input_id=a, output_id=out, flags=0
+            )
+        )
+        return out
+
+    def concatenate(self, a: int, b: int, axis: int, out: int | None = None) -> int:
+        """Join two values along an axis."""
+        if out is None:
+            shape = list(self._shapes[a])
+            shape[axis] += self._shapes[b][axis]
+            out = self._value(shape)
+        self._add(
+            xnn.XNNConcatenate2(
+                axis=axis,
+                input1_id=a,
+                input2_id=b,
+                input3_id=_INVALID,
+                input4_id=_INVALID,
+                input5_id=_INVALID,
+                output_id=out,
+                flags=0,
+            )
+        )
+        return out
+
+    def matmul(self, a: int, b: int, out: int | None = None) -> int:
+        """Multiply `[..., m, k] @ [..., k, n]` batch by batch."""
+        if out is None:
+            batch = self._broadcast_shapes(self._shapes[a][:-2], self._shapes[b][:-2])
+            out = self._value([*batch, self._shapes[a][-2], self._shapes[b][-1]])
+        self._add(xnn.XNNBatchMatrixMultiply(input1_id=a, input2_id=b, output_id=out, flags=0))
+        return out
+
+    def linear(
+        self, a: int, weights: int, bias: int | None = None, out: int | None = None
+    ) -> int:
+        """Multiply `[..., k]` by weights `[n, k]` transposed, plus bias `[n]`."""
+        out = self._value([*self._shapes[a][:-1], self._shapes[weights][0]]) if out is None else out
+        self._add(
+            xnn.XNNFullyConnected(
+                input1_id=a,
+                filter_id=weights,
+                bias_id=_INVALID if bias is None else bias,
+                output_id=out,
+                flags=0,
+            )
+        )
+        return out
+
+    def dynamic_int8(self, a: int) -> int:
+        """Quantise the last axis to int8, scale and zero point per row; once per value."""
+        if a not in self._quantised:
+            quantisation = xnn.PerTokenDynamicQuant(num_nonbatch_dims=1)
+            datatype = xnn.XNNDatatype.xnn_datatype_qdint8
+            out = self._value(self._shapes[a], datatype, quantisation)
+            self._add(xnn.XNNConvert(input_id=a, output_id=out, flags=0))
+            self._quantised[a] = out
+        return self._quantised[a]
+
+    def serialise(self) -> bytes:
+        """Return the delegate's blob."""
+        graph = xnn.XNNGraph(
+            version="0",
+            xnodes=self._nodes,
+            xvalues=self._values,
+            num_externs=self._externals,
+            input_ids=self._inputs,
+            output_ids=self._outputs,
+            constant_data=self._constants,
+        )
+        return bytes(serialize_xnnpack_binary(graph, bytearray()))
+
+    def _add(self, node: object, limits: object = None) -> None:
+        handle = len(self._nodes)
+        self._nodes.append(xnn.XNode(xnode_union=node, debug_handle=handle, output_min_max=limits))
+
+    def _constant(self, key: str) -> int:
+        size = self._layout.named_bytes(key)
+        self._constants.append(xnn.ConstantDataOffset(offset=_NAMED, size=size, named_key=key))
+        return len(self._constants) - 1
+
+    def _value(
+        self,
+        shape: Sequence[int],
+        datatype: object = _FP32,
+        quantisation: object = None,
+        *,
+        external: int = 0,
+        constant: int = 0,
+    ) -> int:
+        identifier = len(self._values)
+        external_id = _INVALID
+        if external:
+            external_id, self._externals = self._externals, self._externals + 1
+        tensor = xnn.XNNTensorValue(
+            datatype=datatype,
+            num_dims=len(shape),
+            dims=list(shape),
+            constant_buffer_idx=constant,
+            external_id=external_id,
+            flags=external,
+            id_out=identifier,
+        )
+        union = tensor
+        if quantisation is not None:
+            union = xnn.XNNQuantizedTensorValue(tensor_value=tensor, quant_params=quantisation)
+        self._values.append(xnn.XValue(xvalue_union=union))
+        self._shapes.append(tuple(shape))
+        return identifier
+
+    def _broadcast(self, a: int, b: int) -> list[int]:
+        return self._broadcast_shapes(self._shapes[a], self._shapes[b])
+
+    @staticmethod
+    def _broadcast_shapes(a: Sequence[int], b: Sequence[int]) -> list[int]:
+        rank = max(len(a), len(b))
+        padded = ([1] * (rank - len(s)) + list(s) for s in (a, b))
+        return [max(pair) for pair in zip(*padded, strict=True)]

@@ -1,0 +1,413 @@
+"""Lower the exported decoder to an ExecuTorch program with XNNPACK delegates, without weights.
+
+The exported graph is walked once. What comes out is the program and the layout of its file; the
+weights are filled in afterwards (`emit.py`). Nothing here knows a model family.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import executorch.exir.schema as et
+import torch
+
+from mobilepack.backends.xnnpack.attention import AttentionEmitter, Call, Positions, Shape
+from mobilepack.backends.xnnpack.layout import Bytes, Layout, Matrix, RopeTable
+from mobilepack.backends.xnnpack.program import Jump, ProgramBuilder, constant_method
+from mobilepack.backends.xnnpack.segments import Segment, SegmentBuilder, UnknownGraphError
+from mobilepack.backends.xnnpack.storage import Storage, Tally
+from mobilepack.contract.manifest import Recipe
+from mobilepack.models.quantization import EMBEDDING_GROUP
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+    from torch.fx import Node
+
+_EMBEDDING = torch.ops.aten.embedding.default
+_ATTENTION = torch.ops.mobilepack.attention.default
+_LAST_TOKEN = torch.ops.mobilepack.last_token.default
+_BARRIERS = frozenset({_EMBEDDING, _ATTENTION, _LAST_TOKEN})
+
+Metadata = Mapping[str, int | bool | tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """A program without its weights.
+
+    Attributes:
+        head: The bytes before the first segment (flatbuffer and extended header).
+        layout: What fills the segments.
+        tally: Parameters and bytes per storage format.
+        delegates: Number of XNNPACK delegates.
+        operators: Operators inside the delegates.
+        kernel_calls: Kernel calls outside, by name, of all branches.
+        state_bytes: KV cache.
+        activation_bytes: Planned intermediate tensors outside the delegates.
+    """
+
+    head: bytes
+    layout: Layout
+    tally: Tally
+    delegates: int
+    operators: int
+    kernel_calls: Mapping[str, int]
+    state_bytes: int
+    activation_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _DelegateStep:
+    delegate: int
+    args: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _LastTokenStep:
+    source: int
+    out: int
+
+
+_Step = _DelegateStep | _LastTokenStep | Call
+
+
+class Lowering:
+    """One walk over one exported program."""
+
+    def __init__(
+        self,
+        exported: ExportedProgram,
+        recipe: Recipe,
+        identities: Mapping[str, str],
+        max_seq_len: int,
+    ) -> None:
+        """Prepare the walk.
+
+        Args:
+            exported: From `pipeline/export.py`.
+            recipe: How weights and embedding are stored.
+            identities: Per parameter, a name that tied parameters share.
+            max_seq_len: Positions of the KV cache.
+        """
+        self._graph = exported.graph
+        self._recipe = recipe
+        self._identities = identities
+        self._context = max_seq_len
+        self._sequence = _longest_sequence(exported)
+        self._names = {
+            spec.arg.name: spec.target
+            for spec in exported.graph_signature.input_specs
+            if spec.target is not None
+        }
+        shapes = {
+            self._names[node.name]: tuple(node.meta["val"].shape)
+            for node in self._graph.nodes
+            if node.op == "placeholder" and node.name in self._names
+        }
+        self._shapes = shapes
+        self._layout = Layout()
+        self._program = ProgramBuilder(self._layout)
+        self._storage = Storage(
+            self._layout, shapes, recipe.linear != "fp32", recipe.group_size
+        )
+        self._builder = SegmentBuilder(
+            self._storage, self._names, self._sequence, self._needed_outside
+        )
+        self._segment_of = self._segments()
+        self._tensors: dict[Node, int] = {}
+        self._shared: dict[str, int] = {}
+        self._operators = 0
+
+    def run(self, metadata: Metadata) -> Lowered:
+        """Walk the graph.
+
+        Raises:
+            UnknownGraphError: The graph holds something this lowering has no rule for.
+        """
+        tokens, positions = self._prologue()
+        attention = self._attention_emitter()
+        embedding, steps = self._collect()
+        self._embed(embedding, tokens)
+        self._branches(steps, attention, positions, tokens)
+        (result,) = next(n for n in self._graph.nodes if n.op == "output").args[0]
+        self._program.output(self._tensors[result])
+        plan, sizes = self._program.finish("forward")
+        plans = [plan, *(constant_method(name, value) for name, value in metadata.items())]
+        return Lowered(
+            head=_head(plans, self._layout),
+            layout=self._layout,
+            tally=self._storage.tally,
+            delegates=self._program.delegate_count,
+            operators=self._operators + attention.operators,
+            kernel_calls=dict(self._program.kernel_calls),
+            state_bytes=sizes["states"],
+            activation_bytes=sizes["activations"],
+        )
+
+    # --- which node goes where ---
+
+    def _segments(self) -> dict[Node, int]:
+        numbers, current = {}, 0
+        for node in self._graph.nodes:
+            if node.op != "call_function":
+                continue
+            if node.target in _BARRIERS:
+                current += 1
+                numbers[node] = -1
+            elif self._builder.knows(node):
+                numbers[node] = current
+            else:
+                raise UnknownGraphError(f"no rule for {node.target}")
+        return numbers
+
+    def _needed_outside(self, node: Node) -> bool:
+        own = self._segment_of[node]
+        return any(self._segment_of.get(user) != own for user in node.users)
+
+    # --- what runs before the layers ---
+
+    def _prologue(self) -> tuple[int, Positions]:
+        program = self._program
+        tokens = program.input([1, self._sequence], "int64", dynamic=True)
+        input_pos = program.input([1], "int64", dynamic=False)
+        self._rope_tables()
+        self._embedding_table()
+        iota = struct.pack(f"<{self._context}f", *range(self._context))
+        self._iota = program.constant(
+            [self._context], "float32", self._layout.constant(len(iota), Bytes(iota))
+        )
+        self._layout.close_constants()
+        zero, one = program.integer(0), program.integer(1)
+        self._length = program.scalar_output()
+        program.kernel("aten::sym_size", "int", tokens, one, self._length)
+        scalar = program.tensor([], "int64", dynamic=False)
+        program.kernel("aten::select_copy", "int_out", input_pos, zero, zero, scalar, scalar)
+        start, end = program.scalar_output(), program.scalar_output()
+        program.kernel("aten::_local_scalar_dense", "", scalar, start)
+        program.kernel("executorch_prim::add", "Scalar", start, self._length, end)
+        for name, (table, width) in self._tables.items():
+            part = program.tensor([self._sequence, width])
+            program.kernel(
+                "aten::slice_copy", "Tensor_out", table, zero, start, end, one, part, part
+            )
+            self._shared[name] = part
+        return tokens, Positions(start, end)
+
+    def _rope_tables(self) -> None:
+        self._tables: dict[str, tuple[int, int]] = {}
+        for name in ("cos", "sin"):
+            rows, width = self._shapes[name]
+            buffer = self._layout.constant(4 * rows * width, RopeTable(name))
+            self._tables[name] = (
+                self._program.constant([rows, width], "float32", buffer),
+                width,
+            )
+
+    def _embedding_table(self) -> None:
+        name = "embed.weight"
+        rows, columns = self._shapes[name]
+        program, layout, total = self._program, self._layout, rows * columns
+        kind = self._recipe.embedding
+        if kind == "fp32":
+            buffer = layout.constant(4 * total, Matrix(name, "fp32", 0, "values"))
+            self._table = (program.constant([rows, columns], "float32", buffer),)
+            self._storage.tally.add("fp32", total, 4 * total)
+            self._share_with_head(name, layout.regions[-1].offset, 4 * total)
+            return
+        encoding = "int8" if kind == "8w" else "embedding4"
+        group = columns if kind == "8w" else EMBEDDING_GROUP
+        if columns % group:
+            raise UnknownGraphError(f"an int4 embedding needs hidden % {group} == 0, not {columns}")
+        size = total if kind == "8w" else total // 2
+        values = layout.constant(size, Matrix(name, encoding, group, "values"))
+        scales = layout.constant(4 * total // group, Matrix(name, encoding, group, "scales"))
+        width = columns if kind == "8w" else columns // 2
+        dtype = "int8" if kind == "8w" else "uint8"
+        scale_shape = [rows] if kind == "8w" else [rows, columns // group]
+        self._table = (
+            program.constant([rows, width], dtype, values),
+            program.constant(scale_shape, "float32", scales),
+        )
+        label = "embedding int8 per row" if kind == "8w" else f"embedding int4 group {group}"
+        self._storage.tally.add(label, total, size + 4 * total // group)
+
+    def _share_with_head(self, name: str, offset: int, size: int) -> None:
+        for other, identity in self._identities.items():
+            if other != name and identity == self._identities[name]:
+                self._storage.alias(other, offset, size)
+
+    def _embed(self, node: Node, tokens: int) -> None:
+        program, out = self._program, self._host_tensor(node)
+        if self._recipe.embedding == "fp32":
+            minus_one, false = program.integer(-1), program.boolean(False)
+            program.kernel(
+                "aten::embedding", "out", *self._table, tokens, minus_one, false, false, out, out
+            )
+            return
+        eight = self._recipe.embedding == "8w"
+        low, high = (-128, 127) if eight else (-8, 7)
+        program.kernel(
+            f"quantized_decomposed::embedding_{'byte' if eight else '4bit'}",
+            "out",
+            *self._table,
+            program.null(),
+            program.integer(low),
+            program.integer(high),
+            tokens,
+            out,
+            out,
+        )
+
+    def _attention_emitter(self) -> AttentionEmitter:
+        return AttentionEmitter(
+            self._program, self._storage, self._context, self._sequence, self._iota
+        )
+
+    # --- the layers ---
+
+    def _collect(self) -> tuple[Node, list[_Step]]:
+        steps: list[_Step] = []
+        embedding: Node | None = None
+        segment = self._builder.start()
+        for node in self._graph.nodes:
+            if node.op != "call_function":
+                continue
+            if node.target not in _BARRIERS:
+                self._builder.add(segment, node)
+                continue
+            steps += self._close(segment)
+            segment = self._builder.start()
+            if node.target is _EMBEDDING:
+                embedding = node
+            elif node.target is _ATTENTION:
+                steps.append(self._attention(node))
+            else:
+                steps.append(_LastTokenStep(self._tensors[node.args[0]], self._host_tensor(node)))
+        steps += self._close(segment)
+        if embedding is None:
+            raise UnknownGraphError("no embedding")
+        return embedding, steps
+
+    def _close(self, segment: Segment) -> list[_Step]:
+        if not len(segment.graph):
+            return []
+        self._operators += len(segment.graph)
+        args = tuple(
+            self._shared[item] if isinstance(item, str) else self._host_tensor(item)
+            for item in segment.externals
+        )
+        return [_DelegateStep(self._program.add_delegate(segment.graph.serialise()), args)]
+
+    def _attention(self, node: Node) -> Call:
+        query, key, value, key_cache, _, _, scale, window = node.args
+        kv_heads, head_dim = key_cache.meta["val"].shape[1:]
+        heads = int(query.meta["val"].shape[-1]) // head_dim
+        window = 0 if window >= self._context else window
+        cache = [1, self._context, kv_heads, head_dim]
+        return Call(
+            shape=Shape(heads, kv_heads, head_dim, float(scale), int(window)),
+            query=self._tensors[query],
+            key=self._tensors[key],
+            value=self._tensors[value],
+            key_cache=self._program.state(cache),
+            value_cache=self._program.state(cache),
+            out=self._host_tensor(node),
+        )
+
+    def _host_tensor(self, node: Node) -> int:
+        if node not in self._tensors:
+            shape = self._builder.host_shape(node)
+            dynamic = any(not isinstance(size, int) for size in node.meta["val"].shape)
+            self._tensors[node] = self._program.tensor(shape, dynamic=dynamic)
+        return self._tensors[node]
+
+    def _branches(
+        self, steps: list[_Step], attention: AttentionEmitter, positions: Positions, tokens: int
+    ) -> None:
+        program = self._program
+        to_single: Jump | None = None
+        if self._sequence > 1:
+            many = program.scalar_output(bool)
+            program.kernel(
+                "executorch_prim::gt", "Scalar", self._length, program.integer(1), many
+            )
+            to_single = program.jump_if_false(many)
+            attention.begin()
+            self._play(steps, attention, positions, many_tokens=True)
+            to_end = program.jump()
+            program.land(to_single)
+        attention.begin()
+        self._play(steps, attention, positions, many_tokens=False)
+        if to_single is not None:
+            program.land(to_end)
+
+    def _play(
+        self,
+        steps: list[_Step],
+        attention: AttentionEmitter,
+        positions: Positions,
+        *,
+        many_tokens: bool,
+    ) -> None:
+        program = self._program
+        one, last = program.integer(1), program.integer(-1)
+        for step in steps:
+            if isinstance(step, _DelegateStep):
+                program.call_delegate(step.delegate, *step.args)
+            elif isinstance(step, _LastTokenStep):
+                program.kernel(
+                    "aten::select_copy", "int_out", step.source, one, last, step.out, step.out
+                )
+            else:
+                attention.write_cache(step, positions)
+                attend = attention.many_tokens if many_tokens else attention.one_token
+                attend(step, positions)
+
+
+def _longest_sequence(exported: ExportedProgram) -> int:
+    tokens = next(n for n in exported.graph.nodes if n.name == "tokens")
+    size = tokens.meta["val"].shape[1]
+    if isinstance(size, int):
+        return size
+    return int(exported.range_constraints[size.node.expr].upper)
+
+
+def _head(plans: list[et.ExecutionPlan], layout: Layout) -> bytes:
+    """Serialise the program and its extended header: all bytes before the first segment."""
+    from executorch.exir._serialize import _program as serialise
+    from executorch.exir._serialize.padding import aligned_size, pad_to
+
+    first = layout.constants[0]
+    program = et.Program(
+        version=0,
+        execution_plan=plans,
+        constant_buffer=[],
+        backend_delegate_data=[],
+        segments=[et.DataSegment(offset=offset, size=size) for offset, size in layout.segments],
+        constant_segment=et.SubsegmentOffsets(
+            segment_index=layout.constant_segment,
+            offsets=[0, *(offset - first for offset in layout.constants)],
+        ),
+        mutable_data_segments=None,
+        named_data=[
+            et.NamedData(key=key, segment_index=index) for key, index in layout.named.items()
+        ],
+    )
+    flat = serialise._program_to_flatbuffer(
+        program, constant_tensor_alignment=None, delegate_alignment=None
+    )
+    header_bytes = aligned_size(serialise._ExtendedHeader.EXPECTED_LENGTH, flat.max_alignment)
+    program_bytes = header_bytes + len(flat.data)
+    base = aligned_size(program_bytes, 4096)
+    header = serialise._ExtendedHeader(
+        program_size=program_bytes, segment_base_offset=base, segment_data_size=layout.size
+    )
+    data: bytes = serialise._insert_flatbuffer_header(
+        flatbuffer_data=flat.data,
+        magic_regex=r"ET[0-9a-zA-Z][0-9a-zA-Z]",
+        header_data=pad_to(header.to_bytes(), header_bytes),
+    )
+    return data + bytes(base - len(data))

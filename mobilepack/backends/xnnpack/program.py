@@ -1,0 +1,265 @@
+"""Build an ExecuTorch program: values, kernel and delegate calls, jumps, and the memory plan.
+
+The classes of the serialised form are ExecuTorch 1.5.1's own (`exir/schema.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import executorch.exir.schema as et
+from executorch.exir.scalar_type import ScalarType
+
+from mobilepack.backends.xnnpack.layout import Layout
+from mobilepack.backends.xnnpack.memory import Lifetime, plan_memory
+
+_ITEM_BYTES = {"float32": 4, "float16": 2, "int64": 8, "int8": 1, "uint8": 1}
+_SCALAR = {
+    "float32": ScalarType.FLOAT,
+    "float16": ScalarType.HALF,
+    "int64": ScalarType.LONG,
+    "int8": ScalarType.CHAR,
+    "uint8": ScalarType.BYTE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """A forward jump whose destination is not known yet."""
+
+    instruction: int
+
+
+class ProgramBuilder:
+    """One method of a program under construction."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self._values: list[et.EValue] = []
+        self._instructions: list[et.Instruction] = []
+        self._operators: dict[tuple[str, str], int] = {}
+        self._delegates: list[et.BackendDelegate] = []
+        self._inputs: list[int] = []
+        self._outputs: list[int] = []
+        self._scalars: dict[tuple[str, object], int] = {}
+        self._planned: dict[int, int] = {}
+        self._root: dict[int, int] = {}
+        self._persistent: set[int] = set()
+        self.kernel_calls: dict[str, int] = {}
+
+    # --- values ---
+
+    def integer(self, value: int) -> int:
+        """Return the index of an int constant."""
+        return self._scalar("int", value, et.Int(int_val=value))
+
+    def boolean(self, value: bool) -> int:
+        """Return the index of a bool constant."""
+        return self._scalar("bool", value, et.Bool(bool_val=value))
+
+    def double(self, value: float) -> int:
+        """Return the index of a float constant."""
+        return self._scalar("double", value, et.Double(double_val=value))
+
+    def null(self) -> int:
+        """Return the index of None."""
+        return self._scalar("null", None, et.Null())
+
+    def scalar_output(self, kind: type[int] | type[bool] = int) -> int:
+        """Return the index of an int or bool that a kernel writes."""
+        value = et.Bool(bool_val=False) if kind is bool else et.Int(int_val=0)
+        return self._add(value)
+
+    def input(self, shape: Sequence[int], dtype: str, *, dynamic: bool) -> int:
+        """Add a method input, in call order."""
+        index = self._tensor(shape, dtype, dynamic=dynamic)
+        self._inputs.append(index)
+        return index
+
+    def constant(self, shape: Sequence[int], dtype: str, buffer: int) -> int:
+        """Add a tensor of the constant segment; `buffer` comes from `Layout.constant`."""
+        return self._tensor(shape, dtype, dynamic=False, buffer=buffer)
+
+    def tensor(self, shape: Sequence[int], dtype: str = "float32", *, dynamic: bool = True) -> int:
+        """Add an intermediate tensor; `shape` is its upper bound."""
+        index = self._tensor(shape, dtype, dynamic=dynamic)
+        self._planned[index] = math.prod(shape) * _ITEM_BYTES[dtype]
+        self._root[index] = index
+        return index
+
+    def state(self, shape: Sequence[int], dtype: str = "float32") -> int:
+        """Add a tensor that keeps its content between calls."""
+        index = self.tensor(shape, dtype, dynamic=False)
+        self._persistent.add(index)
+        return index
+
+    def view(self, of: int, shape: Sequence[int], dtype: str, *, dynamic: bool = False) -> int:
+        """Add a second name, of another shape, for a tensor's memory."""
+        index = self._tensor(shape, dtype, dynamic=dynamic)
+        self._root[index] = self._root[of]
+        return index
+
+    def output(self, index: int) -> None:
+        """Make a tensor a method output, in order."""
+        self._outputs.append(index)
+
+    # --- instructions ---
+
+    def kernel(self, name: str, overload: str, *args: int) -> None:
+        """Call a registered kernel; out tensors are given twice, as argument and as result."""
+        operator = self._operators.setdefault((name, overload), len(self._operators))
+        self.kernel_calls[name] = self.kernel_calls.get(name, 0) + 1
+        self._emit(et.KernelCall(op_index=operator, args=list(args)))
+
+    def add_delegate(self, blob: bytes) -> int:
+        """Store an XNNPACK blob; returns the delegate's index."""
+        from mobilepack.backends.xnnpack.layout import Bytes
+
+        segment = self.layout.segment(len(blob), Bytes(blob))
+        reference = et.BackendDelegateDataReference(
+            location=et.DataLocation.SEGMENT, index=segment
+        )
+        self._delegates.append(
+            et.BackendDelegate(id="XnnpackBackend", processed=reference, compile_specs=[])
+        )
+        return len(self._delegates) - 1
+
+    def call_delegate(self, delegate: int, *args: int) -> None:
+        """Call a delegate with its external values in order."""
+        self._emit(et.DelegateCall(delegate_index=delegate, args=list(args)))
+
+    def jump_if_false(self, condition: int) -> Jump:
+        """Jump when a bool value is false; `land` sets the destination."""
+        self._emit(et.JumpFalseCall(cond_value_index=condition, destination_instruction=-1))
+        return Jump(len(self._instructions) - 1)
+
+    def jump(self) -> Jump:
+        """Jump always."""
+        return self.jump_if_false(self.boolean(False))
+
+    def land(self, jump: Jump) -> None:
+        """Make the next instruction the destination of a jump."""
+        call = self._instructions[jump.instruction].instr_args
+        call.destination_instruction = len(self._instructions)
+
+    # --- result ---
+
+    @property
+    def delegate_count(self) -> int:
+        """Number of delegates stored."""
+        return len(self._delegates)
+
+    def finish(self, name: str) -> tuple[et.ExecutionPlan, dict[str, int]]:
+        """Plan the memory and return the method with its bytes of `states` and `activations`."""
+        offsets, total = plan_memory(self._lifetimes())
+        for index, root in self._root.items():
+            self._values[index].val.allocation_info = _allocation(offsets[root])
+        plan = et.ExecutionPlan(
+            name=name,
+            container_meta_type=_container(len(self._inputs), len(self._outputs)),
+            values=self._values,
+            inputs=self._inputs,
+            outputs=self._outputs,
+            chains=[
+                et.Chain(
+                    inputs=[], outputs=[], instructions=self._instructions, stacktrace=None
+                )
+            ],
+            operators=[et.Operator(name=n, overload=o) for n, o in self._operators],
+            delegates=self._delegates,
+            non_const_buffer_sizes=[0, total],
+        )
+        states = sum(self._planned[index] for index in self._persistent)
+        return plan, {"states": states, "activations": total - states}
+
+    def _lifetimes(self) -> list[Lifetime]:
+        last = len(self._instructions)
+        uses: dict[int, list[int]] = {root: [] for root in self._planned}
+        for position, instruction in enumerate(self._instructions):
+            for index in getattr(instruction.instr_args, "args", ()):
+                if index in self._root:
+                    uses[self._root[index]].append(position)
+        for index in self._outputs:
+            uses[self._root[index]].append(last)
+        for index in self._persistent:
+            uses[index] += [0, last]
+        return [
+            Lifetime(index, self._planned[index], min(at), max(at))
+            for index, at in uses.items()
+            if at
+        ]
+
+    def _scalar(self, kind: str, value: object, evalue: object) -> int:
+        if (kind, value) not in self._scalars:
+            self._scalars[kind, value] = self._add(evalue)
+        return self._scalars[kind, value]
+
+    def _tensor(
+        self, shape: Sequence[int], dtype: str, *, dynamic: bool, buffer: int = 0
+    ) -> int:
+        shapes = et.TensorShapeDynamism
+        return self._add(
+            et.Tensor(
+                scalar_type=_SCALAR[dtype],
+                storage_offset=0,
+                sizes=list(shape),
+                dim_order=list(range(len(shape))),
+                requires_grad=False,
+                layout=0,
+                data_buffer_idx=buffer,
+                allocation_info=None,
+                shape_dynamism=shapes.DYNAMIC_BOUND if dynamic else shapes.STATIC,
+            )
+        )
+
+    def _add(self, value: object) -> int:
+        self._values.append(et.EValue(val=value))
+        return len(self._values) - 1
+
+    def _emit(self, call: object) -> None:
+        self._instructions.append(et.Instruction(instr_args=call))
+
+
+def constant_method(name: str, value: int | bool | tuple[int, ...]) -> et.ExecutionPlan:
+    """Return a method that takes nothing and returns constants (the runners' metadata)."""
+    items = value if isinstance(value, tuple) else (value,)
+    values = [
+        et.EValue(val=et.Bool(bool_val=item) if isinstance(item, bool) else et.Int(int_val=item))
+        for item in items
+    ]
+    return et.ExecutionPlan(
+        name=name,
+        container_meta_type=_container(0, len(items)),
+        values=values,
+        inputs=[],
+        outputs=list(range(len(values))),
+        chains=[et.Chain(inputs=[], outputs=[], instructions=[], stacktrace=None)],
+        operators=[],
+        delegates=[],
+        non_const_buffer_sizes=[0, 0],
+    )
+
+
+def _allocation(offset: int) -> et.AllocationDetails:
+    return et.AllocationDetails(
+        memory_id=1, memory_offset_low=offset & 0xFFFFFFFF, memory_offset_high=offset >> 32
+    )
+
+
+def _container(inputs: int, outputs: int) -> et.ContainerMetadata:
+    """Describe the calling convention in torch's pytree notation (treespec protocol 1)."""
+    leaf = '{"type": null, "context": null, "children_spec": []}'
+
+    def tuple_of(count: int) -> str:
+        children = ", ".join([leaf] * count)
+        head = '{"type": "builtins.tuple", "context": "null", "children_spec": '
+        return f"{head}[{children}]}}"
+
+    no_keywords = '{"type": "builtins.dict", "context": "[]", "children_spec": []}'
+    call = '{"type": "builtins.tuple", "context": "null", "children_spec": '
+    return et.ContainerMetadata(
+        encoded_inp_str=f"[1, {call}[{tuple_of(inputs)}, {no_keywords}]}}]",
+        encoded_out_str=f"[1, {leaf if outputs == 1 else tuple_of(outputs)}]",
+    )

@@ -1,0 +1,287 @@
+"""Turn the exported decoder into XNNPACK segments: all that lies between two attentions is one.
+
+A segment is one delegate. Inside it the composite operators become XNNPACK operators; what the
+delegate cannot do (the embedding, the cache, the last-token choice) are the barriers between
+segments. How each operator is written decides the speed; the reasons stand beside the rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+
+from mobilepack.backends.xnnpack.graph import Graph
+from mobilepack.backends.xnnpack.storage import Storage
+
+if TYPE_CHECKING:
+    from torch.fx import Node
+
+
+class UnknownGraphError(Exception):
+    """The graph holds something this lowering has no rule for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Halves:
+    """A tensor kept as the two halves that a rotation pairs, each `[1, seq, heads, half]`."""
+
+    first: int
+    second: int
+
+
+@dataclass(slots=True)
+class Segment:
+    """One delegate under construction.
+
+    Attributes:
+        externals: What to pass at a call, in order: exported nodes, or names of shared tensors.
+    """
+
+    graph: Graph
+    externals: list[Node | str] = field(default_factory=list)
+    values: dict[Node, int | Halves] = field(default_factory=dict)
+    shared: dict[str, int] = field(default_factory=dict)
+
+
+class SegmentBuilder:
+    """Adds exported nodes to a segment, one rule per operator."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        parameters: Mapping[str, str],
+        sequence: int,
+        needed_outside: Callable[[Node], bool],
+    ) -> None:
+        """Create the builder.
+
+        Args:
+            storage: Gives parameters their place and format.
+            parameters: Parameter name of each placeholder.
+            sequence: Longest `seq` of a call.
+            needed_outside: Whether a node's value leaves its segment.
+        """
+        self._storage = storage
+        self._parameters = parameters
+        self._sequence = sequence
+        self._needed_outside = needed_outside
+        mobilepack, aten = torch.ops.mobilepack, torch.ops.aten
+        self._rules: dict[object, Callable[[Segment, Node, int | None], int | Halves]] = {
+            aten.linear.default: self._linear,
+            aten.add.Tensor: self._binary("add"),
+            aten.mul.Tensor: self._binary("multiply"),
+            aten.silu.default: self._silu,
+            mobilepack.rms_norm.default: self._rms_norm,
+            mobilepack.head_norm.default: self._head_norm,
+            mobilepack.rope.default: self._rope,
+        }
+
+    def start(self) -> Segment:
+        """Return an empty segment."""
+        return Segment(Graph(self._storage.layout))
+
+    def knows(self, node: Node) -> bool:
+        """Return whether a rule exists for the node's operator."""
+        return node.target in self._rules
+
+    def add(self, segment: Segment, node: Node) -> None:
+        """Add one node.
+
+        Raises:
+            UnknownGraphError: The operator, or the way it is used, has no rule.
+        """
+        rule = self._rules.get(node.target)
+        if rule is None:
+            raise UnknownGraphError(f"no rule for {node.target}")
+        operand = attention_operand(node)
+        direct = self._needed_outside(node) and (operand is None or node.target is _ROPE)
+        out = self._output(segment, node) if direct else None
+        value = rule(segment, node, out)
+        segment.values[node] = value
+        if operand is not None and not direct:
+            heads, head_dim = operand
+            out = self._output(segment, node)
+            segment.graph.reshape(_single(value, node), [1, 0, heads, head_dim], [], out)
+
+    def host_shape(self, node: Node) -> tuple[int, ...]:
+        """Return the upper-bound shape of a node's value outside the delegates.
+
+        What attention takes and gives has an axis of heads; the rest is `[1, seq, channels]`.
+        """
+        operand = attention_operand(node) or attention_result(node)
+        shape = tuple(self._bound(size) for size in node.meta["val"].shape)
+        return shape if operand is None else (*shape[:-1], *operand)
+
+    def _bound(self, size: int | torch.SymInt) -> int:
+        return size if isinstance(size, int) else self._sequence
+
+    def _output(self, segment: Segment, node: Node) -> int:
+        segment.externals.append(node)
+        return segment.graph.output(self.host_shape(node))
+
+    def _value(self, segment: Segment, node: Node) -> int | Halves:
+        if node not in segment.values:
+            shape = self.host_shape(node)
+            value = segment.graph.input(shape)
+            segment.externals.append(node)
+            flat = tuple(self._bound(size) for size in node.meta["val"].shape)
+            if flat != shape:
+                dims = [1, 0, flat[-1]] if len(flat) == 3 else list(flat)
+                value = segment.graph.reshape(value, dims, flat)
+            segment.values[node] = value
+        return segment.values[node]
+
+    def _plain(self, segment: Segment, node: Node) -> int:
+        return _single(self._value(segment, node), node)
+
+    def _shared(self, segment: Segment, name: str, width: int) -> int:
+        """Return the slice of a rotary table for this call, as `[1, seq, 1, width]`."""
+        if name not in segment.shared:
+            value = segment.graph.input((self._sequence, width))
+            segment.externals.append(name)
+            segment.shared[name] = segment.graph.reshape(
+                value, [1, 0, 1, width], [1, self._sequence, 1, width]
+            )
+        return segment.shared[name]
+
+    # --- rules ---
+
+    def _binary(
+        self, kind: str
+    ) -> Callable[[Segment, Node, int | None], int | Halves]:
+        def rule(segment: Segment, node: Node, out: int | None) -> int:
+            a, b = (self._plain(segment, argument) for argument in node.args[:2])
+            return segment.graph.binary(kind, a, b, out)  # type: ignore[arg-type]
+
+        return rule
+
+    def _silu(self, segment: Segment, node: Node, out: int | None) -> int:
+        x = self._plain(segment, node.args[0])
+        return segment.graph.binary("multiply", x, segment.graph.unary("sigmoid", x), out)
+
+    def _rms_norm(self, segment: Segment, node: Node, out: int | None) -> int:
+        x, weight, eps = node.args
+        graph, value = segment.graph, self._plain(segment, x)
+        channels = graph.shape(value)[-1]
+        mean = self._mean_square(graph, value, channels, float(eps))
+        scaled = graph.binary("multiply", value, graph.unary("rsqrt", mean))
+        key = self._storage.vector(self._parameters[weight.name])
+        return graph.binary("multiply", scaled, graph.constant(key, [channels]), out)
+
+    def _mean_square(self, graph: Graph, value: int, channels: int, eps: float | None) -> int:
+        """Return sum(value^2) / channels + eps over the last axis.
+
+        A mean would leave the delegate (XNNPACK 1.5.1 has no dynamic reduce in ExecuTorch's
+        schema that keeps the rank), so it is a linear map with weights 1 / channels, eps as bias.
+        """
+        width = graph.shape(value)[-1]
+        ones = graph.constant(self._storage.filled(width, 1.0 / channels), [1, width])
+        bias = None if eps is None else graph.constant(self._storage.filled(1, eps), [1])
+        return graph.linear(graph.unary("square", value), ones, bias)
+
+    def _linear(self, segment: Segment, node: Node, out: int | None) -> int | Halves:
+        x, weight = node.args[0], self._parameters[node.args[1].name]
+        bias = self._parameters[node.args[2].name] if len(node.args) > 2 and node.args[2] else None
+        value = self._plain(segment, x)
+        rotation = rotation_of(node)
+        if rotation is None:
+            return self._storage.linear(segment.graph, value, weight, bias, None, out)
+        heads, half, head_dim = rotation
+        parts = []
+        for rows in self._storage.halves(head_dim, half):
+            flat = self._storage.linear(segment.graph, value, weight, bias, rows, None)
+            shape = [1, self._sequence, heads, half]
+            parts.append(segment.graph.reshape(flat, [1, 0, heads, half], shape))
+        return Halves(*parts)
+
+    def _head_norm(self, segment: Segment, node: Node, out: int | None) -> Halves:
+        x, weight, _, eps = node.args
+        halves = self._halves(segment, x)
+        graph, half = segment.graph, segment.graph.shape(halves.first)[-1]
+        first = self._mean_square(graph, halves.first, 2 * half, float(eps))
+        second = self._mean_square(graph, halves.second, 2 * half, None)
+        inverse = graph.unary("rsqrt", graph.binary("add", first, second))
+        parts = []
+        for value, rows in zip(
+            (halves.first, halves.second), self._storage.halves(2 * half, half), strict=True
+        ):
+            key = self._storage.vector(self._parameters[weight.name], rows)
+            scaled = graph.binary("multiply", value, inverse)
+            parts.append(graph.binary("multiply", scaled, graph.constant(key, [half])))
+        return Halves(*parts)
+
+    def _rope(self, segment: Segment, node: Node, out: int | None) -> int:
+        halves, graph = self._halves(segment, node.args[0]), segment.graph
+        width = graph.shape(halves.first)[-1]
+        cos, sin = (self._shared(segment, name, width) for name in ("cos", "sin"))
+        first = graph.binary(
+            "subtract",
+            graph.binary("multiply", halves.first, cos),
+            graph.binary("multiply", halves.second, sin),
+        )
+        second = graph.binary(
+            "add",
+            graph.binary("multiply", halves.second, cos),
+            graph.binary("multiply", halves.first, sin),
+        )
+        return graph.concatenate(first, second, 3, out)
+
+    def _halves(self, segment: Segment, node: Node) -> Halves:
+        value = self._value(segment, node)
+        if not isinstance(value, Halves):
+            raise UnknownGraphError(f"{node} is not split into the halves of a rotation")
+        return value
+
+
+_ROPE = torch.ops.mobilepack.rope.default
+_HEAD_NORM = torch.ops.mobilepack.head_norm.default
+_ATTENTION = torch.ops.mobilepack.attention.default
+
+
+def _single(value: int | Halves, node: Node) -> int:
+    if isinstance(value, Halves):
+        raise UnknownGraphError(f"{node} is split into halves but used whole")
+    return value
+
+
+def rotation_of(linear: Node) -> tuple[int, int, int] | None:
+    """Return (heads, half, head_dim) if a linear map's result is only ever rotated.
+
+    Such a map is done as two, one for each half of every head's rows: XNNPACK has no cheap slice,
+    and rows of a weight matrix can be sorted for free while they are written.
+    """
+    node = linear
+    while len(node.users) == 1:
+        (user,) = node.users
+        if user.target is _ROPE:
+            heads, half = int(user.args[4]), int(user.args[1].meta["val"].shape[1])
+            head_dim = int(linear.meta["val"].shape[-1]) // heads
+            if 2 * half != head_dim:
+                raise UnknownGraphError("partial rotation")
+            return heads, half, head_dim
+        if user.target is not _HEAD_NORM:
+            return None
+        node = user
+    return None
+
+
+def attention_operand(node: Node) -> tuple[int, int] | None:
+    """Return (heads, head_dim) if attention takes the node as query, key or value."""
+    for user in node.users:
+        if user.target is _ATTENTION and node in user.args[:3]:
+            head_dim = int(user.args[3].meta["val"].shape[2])
+            return int(node.meta["val"].shape[-1]) // head_dim, head_dim
+    return None
+
+
+def attention_result(node: Node) -> tuple[int, int] | None:
+    """Return (heads, head_dim) if the node is attention's result, or the last token of it."""
+    if node.target is torch.ops.mobilepack.last_token.default:
+        return attention_result(node.args[0])
+    if node.target is _ATTENTION:
+        head_dim = int(node.args[3].meta["val"].shape[2])
+        return int(node.meta["val"].shape[-1]) // head_dim, head_dim
+    return None

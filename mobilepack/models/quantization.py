@@ -1,0 +1,93 @@
+"""Round-to-nearest quantisation of weights and activations, and its exact inverse.
+
+One definition serves the file writer (which packs the integers) and the quantised eager model
+(which computes with the same integers), so that a package can be held against it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+INT4_LOW, INT4_HIGH = -8, 7
+GROUP_SIZES = (128, 64, 32)  # XNNPACK wants multiples of 32 (xnnpack.h, qbint4 block size)
+EMBEDDING_GROUP = 32
+
+
+@dataclass(frozen=True, slots=True)
+class QuantisedRows:
+    """Rows of a weight matrix as integers and scales.
+
+    Attributes:
+        values: int8 `[rows, columns]`.
+        scales: float32 `[rows, columns / group]`.
+    """
+
+    values: torch.Tensor
+    scales: torch.Tensor
+
+    def dequantise(self) -> torch.Tensor:
+        """Return float32 `[rows, columns]`."""
+        rows, columns = self.values.shape
+        groups = self.values.float().view(rows, self.scales.shape[1], -1)
+        return (groups * self.scales.unsqueeze(-1)).view(rows, columns)
+
+
+def linear_encoding(columns: int, group: int) -> tuple[str, int]:
+    """Return the storage of a quantised linear map with so many input channels.
+
+    Four bits in groups of `group` where the channels divide by it, else in the largest smaller
+    group that divides them (64, then 32), else eight bits with one scale per row: XNNPACK has no
+    4-bit kernel for other widths, and nothing may stay in float32 without saying so.
+    """
+    for size in GROUP_SIZES:
+        if size <= group and columns % size == 0:
+            return "int4", size
+    return "int8", columns
+
+
+def quantise_int4(rows: torch.Tensor, group: int, *, bf16_scales: bool = True) -> QuantisedRows:
+    """Quantise float32 `[rows, columns]` symmetrically to [-8, 7] with a scale per group.
+
+    The scale is max|w| / 7.5 (torchao 0.18, `MappingType.SYMMETRIC`), rounded to bf16 BEFORE the
+    division where the file stores bf16, so that the integers fit the scale that is used.
+    """
+    blocks = rows.view(rows.shape[0], -1, group)
+    scales = blocks.abs().amax(-1).div_(7.5).clamp_(min=1e-30)
+    if bf16_scales:
+        scales = scales.to(torch.bfloat16).float()
+    values = (blocks * scales.reciprocal().unsqueeze(-1)).round_().clamp_(INT4_LOW, INT4_HIGH)
+    return QuantisedRows(values.to(torch.int8).view(rows.shape), scales)
+
+
+def quantise_int8(rows: torch.Tensor) -> QuantisedRows:
+    """Quantise float32 `[rows, columns]` symmetrically to [-127, 127] with a scale per row."""
+    scales = rows.abs().amax(-1, keepdim=True).div_(127.0).clamp_(min=1e-30)
+    values = (rows * scales.reciprocal()).round_().clamp_(-127, 127)
+    return QuantisedRows(values.to(torch.int8), scales)
+
+
+def quantise(rows: torch.Tensor, encoding: str, group: int) -> QuantisedRows:
+    """Quantise rows for a storage encoding of `backends/xnnpack/layout.py`."""
+    if encoding == "int4":
+        return quantise_int4(rows, group)
+    if encoding == "embedding4":
+        return quantise_int4(rows, group, bf16_scales=False)
+    if encoding == "int8":
+        return quantise_int8(rows)
+    raise ValueError(f"no such encoding: {encoding}")
+
+
+def fake_quantise_activations(x: torch.Tensor) -> torch.Tensor:
+    """Round the last axis to int8 as XNNPACK's dynamic quantisation does, scale per row.
+
+    The range always holds zero; scale = (max - min) / 255, zero point rounded
+    (XNNPACK `xnn_f32_qd8_asymmetric_quantization_params`, src/xnnpack/quantization.h).
+    """
+    low = x.amin(-1, keepdim=True).clamp(max=0)
+    high = x.amax(-1, keepdim=True).clamp(min=0)
+    scale = ((high - low) / 255).clamp(min=torch.finfo(torch.float32).tiny)
+    zero_point = (-128 - (low / scale).round()).clamp(-128, 127)
+    values = ((x / scale).round() + zero_point).clamp(-128, 127)
+    return (values - zero_point) * scale
