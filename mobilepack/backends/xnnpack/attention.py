@@ -79,6 +79,7 @@ class AttentionEmitter:
         self._copies: dict[tuple[int, int], tuple[int, int]] = {}
         self._dummy = program.tensor([1], dynamic=False)
         self.operators = 0
+        self.workspace_bytes = 0
 
     def begin(self) -> None:
         """Forget the masks: a new branch of the program starts, which makes its own."""
@@ -124,9 +125,13 @@ class AttentionEmitter:
             )
         if shape not in self._delegates:
             graph = self._attention_graph(shape)
-            self.operators += len(graph)
-            self._delegates[shape] = program.add_delegate(graph.serialise())
+            self._delegates[shape] = self._store(graph)
         program.call_delegate(self._delegates[shape], call.query, keys, values, mask, call.out)
+
+    def _store(self, graph: Graph) -> int:
+        self.operators += len(graph)
+        self.workspace_bytes = max(self.workspace_bytes, graph.workspace_bytes())
+        return self._program.add_delegate(graph.serialise())
 
     def _filled_part(self, shape: Shape) -> tuple[int, int]:
         size = (shape.kv_heads, shape.head_dim)
@@ -156,8 +161,7 @@ class AttentionEmitter:
             )
         if window not in self._delegates:
             graph = self._mask_graph(self._storage.layout, window)
-            self.operators += len(graph)
-            self._delegates[window] = program.add_delegate(graph.serialise())
+            self._delegates[window] = self._store(graph)
         program.call_delegate(self._delegates[window], rows, columns, mask)
         self._masks[window] = mask
         return mask

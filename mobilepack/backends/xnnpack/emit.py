@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from mobilepack.backends.xnnpack.layout import (
@@ -40,22 +42,26 @@ class ProgramFile:
     """The file under construction; regions may be written in any order."""
 
     def __init__(self, path: Path, base: int) -> None:
-        self._file = path.open("w+b")
+        path.touch()
+        self._file = path.open("r+b", buffering=0)
         self._base = base
 
-    def write(self, offset: int, data: np.ndarray | bytes) -> int:
+    def write(self, offset: int, data: npt.NDArray[Any] | bytes) -> int:
         """Write bytes at an offset relative to the first segment; returns their count."""
         raw = data if isinstance(data, bytes) else np.ascontiguousarray(data).data
+        size = memoryview(raw).nbytes
         self._file.seek(self._base + offset)
-        self._file.write(raw)
-        return len(raw) if isinstance(data, bytes) else data.nbytes
+        view = memoryview(raw).cast("B")
+        while view:
+            view = view[self._file.write(view) :]
+        return size
 
     def finish(self, head: bytes, size: int) -> None:
         """Write the head, set the file's length and force it to disk."""
         self._file.seek(0)
         self._file.write(head)
         self._file.truncate(self._base + size)
-        self._file.flush()
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file."""
@@ -68,6 +74,9 @@ def fill(
     weights: WeightSource,
     rope: Mapping[str, torch.Tensor],
     on_bytes: Callable[[int], None],
+    *,
+    skip: frozenset[int] = frozenset(),
+    on_region: Callable[[int], None] = lambda index: None,
 ) -> None:
     """Write every region of a layout.
 
@@ -77,14 +86,19 @@ def fill(
         weights: Where the parameters come from.
         rope: The rotary tables, `cos` and `sin`, float32 `[max_seq_len, rotated / 2]`.
         on_bytes: Called with the bytes written since the last call.
+        skip: Indices of regions that are in the file already.
+        on_region: Called with the index of each region that is complete.
     """
     scales = {
         _matrix_key(region.content): region
         for region in layout.regions
         if isinstance(region.content, Matrix) and region.content.part == "scales"
     }
-    for region in layout.regions:
+    for index, region in enumerate(layout.regions):
         content = region.content
+        if index in skip:
+            on_bytes(region.size)
+            continue
         if isinstance(content, Bytes):
             on_bytes(file.write(region.offset, content.data))
         elif isinstance(content, RopeTable):
@@ -95,13 +109,14 @@ def fill(
             scale_region = scales.get(_matrix_key(content))
             for written in _write_matrix(file, region, scale_region, weights):
                 on_bytes(written)
+        on_region(index)
 
 
 def _matrix_key(content: Matrix) -> tuple[str, str, HeadRows | None]:
     return content.parameter, content.encoding, content.rows
 
 
-def _vector(weights: WeightSource, content: Vector) -> np.ndarray:
+def _vector(weights: WeightSource, content: Vector) -> npt.NDArray[Any]:
     values = weights.tensor(content.parameter)
     if content.rows is not None:
         values = _choose(values, content.rows)
@@ -143,7 +158,7 @@ def _chunks(weights: WeightSource, content: Matrix) -> Iterator[torch.Tensor]:
         yield rows if content.rows is None else _choose(rows, content.rows)
 
 
-def _pack(quantised: QuantisedRows, encoding: str) -> np.ndarray:
+def _pack(quantised: QuantisedRows, encoding: str) -> npt.NDArray[Any]:
     """Return the stored bytes of quantised rows."""
     values = quantised.values
     if encoding == "int8":
@@ -154,7 +169,7 @@ def _pack(quantised: QuantisedRows, encoding: str) -> np.ndarray:
     return (low | high << 4).numpy()
 
 
-def _scales(quantised: QuantisedRows, encoding: str) -> np.ndarray:
+def _scales(quantised: QuantisedRows, encoding: str) -> npt.NDArray[Any]:
     """Return the stored bytes of the scales: bf16 for int4 linears, else float32."""
     if encoding == "int4":
         return quantised.scales.to(torch.bfloat16).view(torch.int16).numpy()

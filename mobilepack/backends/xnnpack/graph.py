@@ -7,7 +7,8 @@ known by its integer id. The classes of the serialised form come from ExecuTorch
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from executorch.backends.xnnpack.serialization import xnnpack_graph_schema as xnn
@@ -16,6 +17,7 @@ from executorch.backends.xnnpack.serialization.xnnpack_graph_serialize import (
 )
 
 from mobilepack.backends.xnnpack.layout import Layout
+from mobilepack.backends.xnnpack.memory import Lifetime, plan_memory
 
 _INVALID = 0xFFFFFFFF  # XNN_INVALID_VALUE_ID in xnnpack.h
 _NAMED = 0xFFFFFFFFFFFFFFFF  # "look the constant up by its key", XNNCompiler.cpp of 1.5.1
@@ -53,6 +55,7 @@ class Graph:
         self._nodes: list[xnn.XNode] = []
         self._values: list[xnn.XValue] = []
         self._shapes: list[tuple[int, ...]] = []
+        self._is_constant: list[bool] = []
         self._inputs: list[int] = []
         self._outputs: list[int] = []
         self._constants = [xnn.ConstantDataOffset(0, 0)]
@@ -205,6 +208,13 @@ class Graph:
             self._quantised[a] = out
         return self._quantised[a]
 
+    def workspace_bytes(self) -> int:
+        """Return the memory of the intermediate values at their bounds, placed without overlap.
+
+        An estimate: XNNPACK plans its workspace by the same greedy rule, but rounds differently.
+        """
+        return plan_memory(self._lifetimes())[1]
+
     def serialise(self) -> bytes:
         """Return the delegate's blob."""
         graph = xnn.XNNGraph(
@@ -217,6 +227,20 @@ class Graph:
             constant_data=self._constants,
         )
         return bytes(serialize_xnnpack_binary(graph, bytearray()))
+
+    def _lifetimes(self) -> Iterator[Lifetime]:
+        external = {*self._inputs, *self._outputs}
+        uses: dict[int, list[int]] = {}
+        for position, node in enumerate(self._nodes):
+            for name, value in vars(node.xnode_union).items():
+                if name.endswith("_id") and value != _INVALID:
+                    uses.setdefault(value, []).append(position)
+        for value, at in uses.items():
+            if value not in external and not self._is_constant[value]:
+                yield Lifetime(value, self._bytes(value), min(at), max(at))
+
+    def _bytes(self, value: int) -> int:
+        return math.prod(self._shapes[value]) * (1 if value in self._quantised.values() else 4)
 
     def _add(self, node: object, limits: object = None) -> None:
         handle = len(self._nodes)
@@ -254,6 +278,7 @@ class Graph:
             union = xnn.XNNQuantizedTensorValue(tensor_value=tensor, quant_params=quantisation)
         self._values.append(xnn.XValue(xvalue_union=union))
         self._shapes.append(tuple(shape))
+        self._is_constant.append(constant > 0)
         return identifier
 
     def _broadcast(self, a: int, b: int) -> list[int]:

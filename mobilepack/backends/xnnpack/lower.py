@@ -44,9 +44,10 @@ class Lowered:
         tally: Parameters and bytes per storage format.
         delegates: Number of XNNPACK delegates.
         operators: Operators inside the delegates.
-        kernel_calls: Kernel calls outside, by name, of all branches.
+        kernel_calls: Kernel calls outside, by name, in one call with a single token.
         state_bytes: KV cache.
         activation_bytes: Planned intermediate tensors outside the delegates.
+        workspace_bytes: Intermediate values inside the most demanding delegate.
     """
 
     head: bytes
@@ -57,6 +58,7 @@ class Lowered:
     kernel_calls: Mapping[str, int]
     state_bytes: int
     activation_bytes: int
+    workspace_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,7 @@ class Lowering:
         self._tensors: dict[Node, int] = {}
         self._shared: dict[str, int] = {}
         self._operators = 0
+        self._workspace = 0
 
     def run(self, metadata: Metadata) -> Lowered:
         """Walk the graph.
@@ -145,6 +148,7 @@ class Lowering:
             kernel_calls=dict(self._program.kernel_calls),
             state_bytes=sizes["states"],
             activation_bytes=sizes["activations"],
+            workspace_bytes=max(self._workspace, attention.workspace_bytes),
         )
 
     # --- which node goes where ---
@@ -295,6 +299,7 @@ class Lowering:
         if not len(segment.graph):
             return []
         self._operators += len(segment.graph)
+        self._workspace = max(self._workspace, segment.graph.workspace_bytes())
         args = tuple(
             self._shared[item] if isinstance(item, str) else self._host_tensor(item)
             for item in segment.externals
@@ -335,10 +340,12 @@ class Lowering:
                 "executorch_prim::gt", "Scalar", self._length, program.integer(1), many
             )
             to_single = program.jump_if_false(many)
+            before = dict(program.kernel_calls)
             attention.begin()
             self._play(steps, attention, positions, many_tokens=True)
             to_end = program.jump()
             program.land(to_single)
+            program.kernel_calls = before
         attention.begin()
         self._play(steps, attention, positions, many_tokens=False)
         if to_single is not None:

@@ -1,0 +1,231 @@
+"""Run the exported decoder eagerly while its weights are read piece by piece.
+
+Several lanes (variants of the model, sequences) walk the graph together, so that each weight is
+read once and no more than a few megabytes of weights are in memory. Every lane starts at position
+0 with an empty cache and keeps all positions, where the program keeps only the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+import torch.fx
+
+from mobilepack.models.quantization import (
+    EMBEDDING_GROUP,
+    fake_quantise_activations,
+    linear_encoding,
+    quantise,
+)
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+    from torch.fx import Node
+
+_CHUNK_ELEMENTS = 1 << 21  # elements of a weight in memory at once, 8 MB in float32
+
+
+class Parameters(Protocol):
+    """Parameters by the decoder's names, read in float32."""
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return a parameter's shape."""
+
+    def rows(self, name: str, start: int, stop: int) -> torch.Tensor:
+        """Read rows `start` to `stop` (exclusive) as float32."""
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """Read a whole small parameter as float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quantisation:
+    """How a lane's weights and activations are rounded.
+
+    Attributes:
+        group: Columns per scale of the int4 linear maps; 0 leaves linear maps in float32.
+        embedding: Encoding of the embedding (`fp32`, `int8`, `embedding4`).
+    """
+
+    group: int = 0
+    embedding: str = "fp32"
+
+
+FP32 = Quantisation()
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One sequence through one variant of the model.
+
+    Attributes:
+        token_ids: What is fed, from position 0.
+        perturbation: Standard deviation of the relative noise on the embedded tokens.
+    """
+
+    token_ids: tuple[int, ...]
+    quantisation: Quantisation = FP32
+    perturbation: float = 0.0
+
+
+Value = list[torch.Tensor]
+
+
+def run_lanes(
+    exported: ExportedProgram,
+    parameters: Parameters,
+    rope: dict[str, torch.Tensor],
+    lanes: Sequence[Lane],
+    on_node: Callable[[float], None] = lambda share: None,
+) -> list[torch.Tensor]:
+    """Return each lane's logits, float32 `[len(token_ids), vocab]`.
+
+    Args:
+        exported: From `pipeline/export.py`.
+        parameters: The weights.
+        rope: Tables `cos` and `sin`, as long as the longest lane at least.
+        lanes: What to run.
+        on_node: Told the share of the graph that is done, 0 to 1.
+    """
+    with torch.no_grad():
+        return _Walk(exported, parameters, rope, lanes).run(on_node)
+
+
+class _Walk:
+    def __init__(
+        self,
+        exported: ExportedProgram,
+        parameters: Parameters,
+        rope: dict[str, torch.Tensor],
+        lanes: Sequence[Lane],
+    ) -> None:
+        self._graph = exported.graph
+        self._parameters = parameters
+        self._rope = rope
+        self._lanes = lanes
+        self._names = {
+            spec.arg.name: str(spec.target)
+            for spec in exported.graph_signature.input_specs
+            if spec.target is not None
+        }
+        self._values: dict[Node, Value] = {}
+        mobilepack, aten = torch.ops.mobilepack, torch.ops.aten
+        self._special: dict[object, Callable[[Node], Value]] = {
+            aten.embedding.default: self._embedding,
+            aten.linear.default: self._linear,
+            mobilepack.attention.default: self._attention,
+            mobilepack.rope.default: self._rotate,
+            mobilepack.last_token.default: lambda node: self._values[_node(node.args[0])],
+        }
+
+    def run(self, on_node: Callable[[float], None]) -> list[torch.Tensor]:
+        nodes = [node for node in self._graph.nodes if node.op == "call_function"]
+        last_use = {argument: node for node in nodes for argument in node.all_input_nodes}
+        for index, node in enumerate(nodes):
+            special = self._special.get(node.target)
+            self._values[node] = special(node) if special else self._plain(node)
+            for argument in node.all_input_nodes:
+                if last_use[argument] is node:
+                    self._values.pop(argument, None)
+            on_node((index + 1) / len(nodes))
+        return [logits[0] for logits in self._values[nodes[-1]]]
+
+    def _plain(self, node: Node) -> Value:
+        """Call the node's own operator, lane by lane."""
+        operator = node.target
+        if not callable(operator):
+            raise TypeError(f"not an operator: {operator}")
+        return [
+            operator(*(self._argument(argument, index) for argument in node.args), **node.kwargs)
+            for index in range(len(self._lanes))
+        ]
+
+    def _argument(self, argument: object, lane: int) -> object:
+        if not isinstance(argument, torch.fx.Node):
+            return argument
+        if argument in self._values:
+            return self._values[argument][lane]
+        return self._parameters.tensor(self._names[argument.name])
+
+    def _embedding(self, node: Node) -> Value:
+        name = self._names[_node(node.args[0]).name]
+        generator = torch.Generator().manual_seed(0)
+        results = []
+        for lane in self._lanes:
+            rows = torch.cat([self._parameters.rows(name, i, i + 1) for i in lane.token_ids])
+            encoding = lane.quantisation.embedding
+            if encoding != "fp32":
+                group = EMBEDDING_GROUP if encoding == "embedding4" else rows.shape[1]
+                rows = quantise(rows, encoding, group).dequantise()
+            if lane.perturbation:
+                noise = torch.randn(rows.shape, generator=generator)
+                rows = rows * (1 + lane.perturbation * noise)
+            results.append(rows.unsqueeze(0))
+        return results
+
+    def _linear(self, node: Node) -> Value:
+        """Multiply all lanes while the weight passes by in chunks of rows."""
+        x, weight = self._values[_node(node.args[0])], self._names[_node(node.args[1]).name]
+        bias = _node(node.args[2]) if len(node.args) > 2 and node.args[2] is not None else None
+        rows, columns = self._parameters.shape(weight)
+        groups = sorted({lane.quantisation.group for lane in self._lanes})
+        inputs = {group: self._stack(x, group) for group in groups}
+        outputs = {group: torch.empty(len(inputs[group]), rows) for group in groups}
+        step = max(1, _CHUNK_ELEMENTS // columns)
+        for start in range(0, rows, step):
+            stop = min(rows, start + step)
+            chunk = self._parameters.rows(weight, start, stop)
+            for group in groups:
+                used = chunk
+                if group:
+                    used = quantise(chunk, *linear_encoding(columns, group)).dequantise()
+                outputs[group][:, start:stop] = inputs[group] @ used.T
+        if bias is not None:
+            offset = self._parameters.tensor(self._names[bias.name])
+            for result in outputs.values():
+                result += offset
+        return self._split(outputs)
+
+    def _stack(self, x: Value, group: int) -> torch.Tensor:
+        parts = [
+            value[0]
+            for value, lane in zip(x, self._lanes, strict=True)
+            if lane.quantisation.group == group
+        ]
+        stacked = torch.cat(parts)
+        return fake_quantise_activations(stacked) if group else stacked
+
+    def _split(self, outputs: dict[int, torch.Tensor]) -> Value:
+        position = dict.fromkeys(outputs, 0)
+        results = []
+        for lane in self._lanes:
+            group, length = lane.quantisation.group, len(lane.token_ids)
+            start = position[group]
+            results.append(outputs[group][start : start + length].unsqueeze(0))
+            position[group] = start + length
+        return results
+
+    def _rotate(self, node: Node) -> Value:
+        x, heads = self._values[_node(node.args[0])], node.args[4]
+        tables = (self._rope["cos"], self._rope["sin"])
+        start = torch.zeros(1, dtype=torch.long)
+        return [torch.ops.mobilepack.rope(value, *tables, start, heads) for value in x]
+
+    def _attention(self, node: Node) -> Value:
+        _, kv_heads, head_dim = _node(node.args[3]).meta["val"].shape
+        start = torch.zeros(1, dtype=torch.long)
+        results = []
+        for index, lane in enumerate(self._lanes):
+            q, k, v = (self._values[_node(argument)][index] for argument in node.args[:3])
+            caches = (torch.zeros(len(lane.token_ids), kv_heads, head_dim) for _ in range(2))
+            results.append(torch.ops.mobilepack.attention(q, k, v, *caches, start, *node.args[6:]))
+        return results
+
+
+def _node(argument: object) -> Node:
+    if not isinstance(argument, torch.fx.Node):
+        raise TypeError(f"not a node: {argument}")
+    return argument

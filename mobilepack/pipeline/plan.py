@@ -1,0 +1,121 @@
+"""Decide what to build: one plan per target, whose hash names the result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import metadata
+
+from mobilepack import __version__
+from mobilepack.contract.manifest import BuildPlan, Lowering, ModelIdentity, Recipe
+from mobilepack.errors import UsageError
+from mobilepack.models.spec import DecoderSpec
+from mobilepack.models.weights import LoadedModel
+from mobilepack.target import Target
+
+TOOLCHAIN = ("torch", "executorch", "torchao")
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the user asked for; None leaves it to the target.
+
+    Attributes:
+        linear: As in `Recipe`; so are the next three.
+        max_seq_len: Positions of the KV cache.
+        prefill_chunk: Longest run of tokens in one call.
+        lowering: `fast`, or `reference` for ExecuTorch's own.
+    """
+
+    linear: str | None = None
+    group_size: int | None = None
+    embedding: str | None = None
+    kv_cache: str | None = None
+    max_seq_len: int | None = None
+    prefill_chunk: int | None = None
+    lowering: Lowering = "fast"
+
+
+def plan_build(model: LoadedModel, target: Target, choices: Choices) -> BuildPlan:
+    """Resolve the choices against a target and a model.
+
+    Raises:
+        UsageError: Choices contradict each other, the model or the target.
+    """
+    max_seq_len, prefill_chunk = lengths_for(model.spec, target, choices)
+    return BuildPlan(
+        target=target.name,
+        backend=target.backend,
+        model=ModelIdentity(
+            source=str(model.checkpoint.source),
+            revision=model.checkpoint.revision,
+            family=model.spec.family,
+            fingerprint=model.checkpoint.fingerprint,
+        ),
+        recipe=recipe_for(target, choices),
+        max_seq_len=max_seq_len,
+        prefill_chunk=prefill_chunk,
+        lowering=choices.lowering,
+        toolchain=toolchain(),
+    )
+
+
+def toolchain() -> dict[str, str]:
+    """Return the versions that decide a package's bytes."""
+    return {"mobilepack": __version__} | {name: metadata.version(name) for name in TOOLCHAIN}
+
+
+def recipe_for(target: Target, choices: Choices) -> Recipe:
+    """Return the recipe: the user's choices over the target's.
+
+    `fp32` linear layers bring an fp32 embedding unless one is asked for: who says fp32 wants the
+    reference.
+
+    Raises:
+        UsageError: A group size is asked for where nothing has groups.
+    """
+    linear = choices.linear or target.recipe.linear
+    if linear == "fp32" and choices.group_size:
+        raise UsageError(
+            "group-of-fp32",
+            f"cannot store fp32 weights in groups of {choices.group_size}",
+            why="--group-size says how many 4-bit weights share a scale; fp32 has none",
+            next="leave --group-size out, or choose --recipe 8da4w",
+        )
+    same = linear == target.recipe.linear
+    group = choices.group_size or (target.recipe.group_size if same else 32)
+    embedding = choices.embedding or (target.recipe.embedding if same else "fp32")
+    return Recipe.model_validate(
+        {
+            "linear": linear,
+            "group_size": 0 if linear == "fp32" else group,
+            "embedding": embedding,
+            "kv_cache": choices.kv_cache or target.recipe.kv_cache,
+        }
+    )
+
+
+def lengths_for(spec: DecoderSpec, target: Target, choices: Choices) -> tuple[int, int]:
+    """Return `max_seq_len` and `prefill_chunk`: the user's, else the target's cut to the model.
+
+    Raises:
+        UsageError: The user asks for more positions than the model knows, or for a chunk that is
+            longer than the sequence.
+    """
+    limit = spec.max_positions
+    longest = choices.max_seq_len or min(target.shape.max_seq_len, limit)
+    if longest > limit:
+        raise UsageError(
+            "sequence-too-long",
+            f"cannot build for sequences of {longest} tokens",
+            why=f"the model was made for at most {limit} (max_position_embeddings)",
+            next=f"choose --max-seq-len {limit} or less",
+        )
+    chunk = choices.prefill_chunk or min(target.shape.prefill_chunk, longest)
+    if chunk > longest:
+        raise UsageError(
+            "chunk-too-long",
+            f"cannot take {chunk} tokens in one call",
+            why=f"--prefill-chunk is longer than the sequence, {longest} tokens",
+            next=f"choose --prefill-chunk {longest} or less",
+        )
+    return longest, chunk
