@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
 
-from mobilepack.models import ops as _ops  # noqa: F401  registers torch.ops.mobilepack
+from mobilepack.models.operators import COMPOSITE, Operators, Position
 from mobilepack.models.rope import rope_tables
 from mobilepack.models.spec import DecoderSpec, LayerSpec
 
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "silu": nn.functional.silu,
     "relu": nn.functional.relu,
     "gelu": nn.functional.gelu,
@@ -61,9 +61,12 @@ class Layer(nn.Module):
     k_cache: torch.Tensor
     v_cache: torch.Tensor
 
-    def __init__(self, spec: LayerSpec, model: DecoderSpec, max_seq_len: int) -> None:
+    def __init__(
+        self, spec: LayerSpec, model: DecoderSpec, max_seq_len: int, ops: Operators
+    ) -> None:
         super().__init__()
         self.spec = spec
+        self.ops = ops
         self.eps = model.norm_eps
         self.activation = _ACTIVATIONS[model.activation]
         hidden = model.hidden_size
@@ -79,7 +82,7 @@ class Layer(nn.Module):
         self.up = Linear(hidden, spec.ffn_size, bias=spec.mlp_bias)
         self.down = Linear(spec.ffn_size, hidden, bias=spec.mlp_bias)
         for name in ("k_cache", "v_cache"):
-            cache = torch.zeros(max_seq_len, spec.n_kv_heads, spec.head_dim)
+            cache = torch.zeros(1, max_seq_len, spec.n_kv_heads, spec.head_dim)
             self.register_buffer(name, cache, persistent=False)
 
     def forward(
@@ -87,7 +90,7 @@ class Layer(nn.Module):
         x: torch.Tensor,
         cos: torch.Tensor,
         sin: torch.Tensor,
-        input_pos: torch.Tensor,
+        position: Position,
         last: bool = False,
     ) -> torch.Tensor:
         """Map `[1, seq, hidden]` to the same shape, reading and writing this layer's cache.
@@ -95,31 +98,30 @@ class Layer(nn.Module):
         With `last`, only the last token is carried on after the cache is written, `[1, hidden]`:
         nobody reads the others, and in prefill they cost most of the last layer's time.
         """
-        h = torch.ops.mobilepack.rms_norm(x, self.attn_norm.weight, self.eps)
-        attended = self._attend(h, cos, sin, input_pos)
+        h = self.ops.rms_norm(x, self.attn_norm.weight, self.eps)
+        attended = self._attend(h, cos, sin, position)
         if last:
-            attended = torch.ops.mobilepack.last_token(attended)
-            x = torch.ops.mobilepack.last_token(x)
+            attended = self.ops.last_token(attended)
+            x = self.ops.last_token(x)
         x = x + self.o(attended)
-        h = torch.ops.mobilepack.rms_norm(x, self.mlp_norm.weight, self.eps)
+        h = self.ops.rms_norm(x, self.mlp_norm.weight, self.eps)
         return x + self.down(self.activation(self.gate(h)) * self.up(h))
 
     def _attend(
-        self, h: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, input_pos: torch.Tensor
+        self, h: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, position: Position
     ) -> torch.Tensor:
         spec = self.spec
         q, k, v = self.q(h), self.k(h), self.v(h)
         if self.q_norm is not None and self.k_norm is not None:
-            head_norm = torch.ops.mobilepack.head_norm
+            head_norm = self.ops.head_norm
             q = head_norm(q, self.q_norm.weight, spec.n_heads, self.eps)
             k = head_norm(k, self.k_norm.weight, spec.n_kv_heads, self.eps)
         if spec.rotary:
-            q = torch.ops.mobilepack.rope(q, cos, sin, input_pos, spec.n_heads)
-            k = torch.ops.mobilepack.rope(k, cos, sin, input_pos, spec.n_kv_heads)
-        attended: torch.Tensor = torch.ops.mobilepack.attention(
-            q, k, v, self.k_cache, self.v_cache, input_pos, spec.head_dim**-0.5, spec.window or 0
+            q = self.ops.rope(q, cos, sin, position, spec.n_heads)
+            k = self.ops.rope(k, cos, sin, position, spec.n_kv_heads)
+        return self.ops.attention(
+            q, k, v, self.k_cache, self.v_cache, position, spec.head_dim**-0.5, spec.window or 0
         )
-        return attended
 
 
 class Decoder(nn.Module):
@@ -128,21 +130,23 @@ class Decoder(nn.Module):
     cos: torch.Tensor
     sin: torch.Tensor
 
-    def __init__(self, spec: DecoderSpec, max_seq_len: int) -> None:
+    def __init__(self, spec: DecoderSpec, max_seq_len: int, ops: Operators = COMPOSITE) -> None:
         """Create the modules on the current default device (`meta` costs no memory).
 
         Args:
             spec: The model.
             max_seq_len: Positions the KV cache and the rotary tables hold.
+            ops: How the large steps are written.
         """
         super().__init__()
+        self.ops = ops
         self.spec = spec
         self.max_seq_len = max_seq_len
         self.embed = Embedding(spec.vocab_size, spec.hidden_size)
         for name in ("cos", "sin"):
             table = torch.empty(max_seq_len, spec.rope.dim // 2)
             self.register_buffer(name, table, persistent=False)
-        self.layers = nn.ModuleList(Layer(layer, spec, max_seq_len) for layer in spec.layers)
+        self.layers = nn.ModuleList(Layer(layer, spec, max_seq_len, ops) for layer in spec.layers)
         self.norm = Norm(spec.hidden_size)
         self.head = Linear(spec.hidden_size, spec.vocab_size, bias=False)
         self.requires_grad_(False)
@@ -158,22 +162,24 @@ class Decoder(nn.Module):
             float32 `[1, vocab]`, logits after the last token.
         """
         x = self.embed(tokens)
+        position = self.ops.position(input_pos, tokens.shape[1], self.max_seq_len)
         for layer in self.layers:
-            x = layer(x, self.cos, self.sin, input_pos, last=layer is self.layers[-1])
-        logits: torch.Tensor = self.head(
-            torch.ops.mobilepack.rms_norm(x, self.norm.weight, self.spec.norm_eps)
-        )
+            x = layer(x, self.cos, self.sin, position, last=layer is self.layers[-1])
+        logits: torch.Tensor = self.head(self.ops.rms_norm(x, self.norm.weight, self.spec.norm_eps))
         return logits
 
 
-def weightless(spec: DecoderSpec, max_seq_len: int) -> Decoder:
+def weightless(spec: DecoderSpec, max_seq_len: int, ops: Operators = COMPOSITE) -> Decoder:
     """Return the decoder on the meta device: shapes and names, no memory."""
     with torch.device("meta"):
-        return Decoder(spec, max_seq_len).eval()
+        return Decoder(spec, max_seq_len, ops).eval()
 
 
 def with_weights(
-    spec: DecoderSpec, max_seq_len: int, weights: Mapping[str, torch.Tensor]
+    spec: DecoderSpec,
+    max_seq_len: int,
+    weights: Mapping[str, torch.Tensor],
+    ops: Operators = COMPOSITE,
 ) -> Decoder:
     """Return the decoder in float32 on the CPU, ready to run.
 
@@ -181,12 +187,12 @@ def with_weights(
         spec: The model.
         max_seq_len: Positions the KV cache holds.
         weights: Every name of `parameter_shapes(spec)`; tensors are taken, not copied.
+        ops: How the large steps are written.
     """
-    decoder = weightless(spec, max_seq_len).to_empty(device="cpu")
+    decoder = weightless(spec, max_seq_len, ops).to_empty(device="cpu")
     decoder.load_state_dict(dict(weights), strict=True, assign=True)
     decoder.cos, decoder.sin = rope_tables(spec.rope, max_seq_len)
-    for layer in decoder.layers:
-        layer.k_cache.zero_()
-        layer.v_cache.zero_()
+    for name, buffer in decoder.named_buffers():
+        if name.endswith("_cache"):
+            buffer.zero_()
     return decoder.requires_grad_(False).eval()
-

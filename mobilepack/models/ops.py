@@ -25,7 +25,7 @@ def _(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
 @torch.library.custom_op("mobilepack::head_norm", mutates_args=())
 def head_norm(x: torch.Tensor, weight: torch.Tensor, heads: int, eps: float) -> torch.Tensor:
     """RMS-normalise each head's channels with one shared weight `[head_dim]` (qk-norm)."""
-    split = x.unflatten(-1, (heads, -1))
+    split: torch.Tensor = x.unflatten(-1, (heads, -1))
     normed = split * torch.rsqrt(split.pow(2).mean(-1, keepdim=True) + eps) * weight
     return normed.flatten(-2)
 
@@ -66,7 +66,7 @@ def _(
 
 
 @torch.library.custom_op("mobilepack::attention", mutates_args=("k_cache", "v_cache"))
-def attention(
+def attention(  # noqa: PLR0913  queries, keys, values and their cache belong together
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
@@ -82,7 +82,7 @@ def attention(
         q: `[batch, seq, n_heads * head_dim]`, rotated.
         k: `[batch, seq, n_kv_heads * head_dim]`, rotated.
         v: `[batch, seq, n_kv_heads * head_dim]`.
-        k_cache: `[max_seq_len, n_kv_heads, head_dim]`; rows from `input_pos` on are overwritten.
+        k_cache: `[1, max_seq_len, n_kv_heads, head_dim]`; rows from `input_pos` on are overwritten.
         v_cache: Like `k_cache`.
         input_pos: int64 `[1]`, position of the first token.
         scale: Factor on the scores, usually `head_dim ** -0.5`.
@@ -92,10 +92,10 @@ def attention(
         `[batch, seq, n_heads * head_dim]`; batch is 1, as the cache belongs to one sequence.
     """
     start, length = int(input_pos[0]), q.shape[1]
-    kv_heads, head_dim = k_cache.shape[1:]
-    k_cache[start : start + length] = k[0].unflatten(-1, (kv_heads, head_dim))
-    v_cache[start : start + length] = v[0].unflatten(-1, (kv_heads, head_dim))
-    keys, values = k_cache[: start + length], v_cache[: start + length]
+    kv_heads, head_dim = k_cache.shape[2:]
+    k_cache[:, start : start + length] = k.unflatten(-1, (kv_heads, head_dim))
+    v_cache[:, start : start + length] = v.unflatten(-1, (kv_heads, head_dim))
+    keys, values = k_cache[0, : start + length], v_cache[0, : start + length]
     groups = q.shape[-1] // (kv_heads * head_dim)
     queries = q[0].unflatten(-1, (kv_heads, groups, head_dim))
     scores = torch.einsum("sgqd,tgd->gqst", queries, keys) * scale
@@ -104,7 +104,7 @@ def attention(
 
 
 @attention.register_fake
-def _(
+def _(  # noqa: PLR0913
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,

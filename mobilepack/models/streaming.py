@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 import torch.fx
 
+from mobilepack.models.graph import arguments, fixed, operators, parameter_names
 from mobilepack.models.quantization import (
     EMBEDDING_GROUP,
     fake_quantise_activations,
@@ -102,15 +103,11 @@ class _Walk:
         rope: dict[str, torch.Tensor],
         lanes: Sequence[Lane],
     ) -> None:
-        self._graph = exported.graph
+        self._nodes = operators(exported)
         self._parameters = parameters
         self._rope = rope
         self._lanes = lanes
-        self._names = {
-            spec.arg.name: str(spec.target)
-            for spec in exported.graph_signature.input_specs
-            if spec.target is not None
-        }
+        self._names = parameter_names(exported)
         self._values: dict[Node, Value] = {}
         mobilepack, aten = torch.ops.mobilepack, torch.ops.aten
         self._special: dict[object, Callable[[Node], Value]] = {
@@ -118,11 +115,11 @@ class _Walk:
             aten.linear.default: self._linear,
             mobilepack.attention.default: self._attention,
             mobilepack.rope.default: self._rotate,
-            mobilepack.last_token.default: lambda node: self._values[_node(node.args[0])],
+            mobilepack.last_token.default: lambda node: self._values[arguments(node)[0]],
         }
 
     def run(self, on_node: Callable[[float], None]) -> list[torch.Tensor]:
-        nodes = [node for node in self._graph.nodes if node.op == "call_function"]
+        nodes = self._nodes
         last_use = {argument: node for node in nodes for argument in node.all_input_nodes}
         for index, node in enumerate(nodes):
             special = self._special.get(node.target)
@@ -139,7 +136,9 @@ class _Walk:
         if not callable(operator):
             raise TypeError(f"not an operator: {operator}")
         return [
-            operator(*(self._argument(argument, index) for argument in node.args), **node.kwargs)
+            operator(
+                *(self._argument(argument, index) for argument in arguments(node)), **node.kwargs
+            )
             for index in range(len(self._lanes))
         ]
 
@@ -151,7 +150,7 @@ class _Walk:
         return self._parameters.tensor(self._names[argument.name])
 
     def _embedding(self, node: Node) -> Value:
-        name = self._names[_node(node.args[0]).name]
+        name = self._names[arguments(node)[0].name]
         generator = torch.Generator().manual_seed(0)
         results = []
         for lane in self._lanes:
@@ -168,8 +167,8 @@ class _Walk:
 
     def _linear(self, node: Node) -> Value:
         """Multiply all lanes while the weight passes by in chunks of rows."""
-        x, weight = self._values[_node(node.args[0])], self._names[_node(node.args[1]).name]
-        bias = _node(node.args[2]) if len(node.args) > 2 and node.args[2] is not None else None
+        x, weight = self._values[arguments(node)[0]], self._names[arguments(node)[1].name]
+        bias = (*arguments(node), None)[2]
         rows, columns = self._parameters.shape(weight)
         groups = sorted({lane.quantisation.group for lane in self._lanes})
         inputs = {group: self._stack(x, group) for group in groups}
@@ -209,23 +208,20 @@ class _Walk:
         return results
 
     def _rotate(self, node: Node) -> Value:
-        x, heads = self._values[_node(node.args[0])], node.args[4]
+        x, heads = self._values[arguments(node)[0]], arguments(node)[4]
         tables = (self._rope["cos"], self._rope["sin"])
         start = torch.zeros(1, dtype=torch.long)
         return [torch.ops.mobilepack.rope(value, *tables, start, heads) for value in x]
 
     def _attention(self, node: Node) -> Value:
-        _, kv_heads, head_dim = _node(node.args[3]).meta["val"].shape
+        cache = arguments(node)[3]
+        kv_heads, head_dim = fixed(cache, 2), fixed(cache, 3)
         start = torch.zeros(1, dtype=torch.long)
         results = []
         for index, lane in enumerate(self._lanes):
-            q, k, v = (self._values[_node(argument)][index] for argument in node.args[:3])
-            caches = (torch.zeros(len(lane.token_ids), kv_heads, head_dim) for _ in range(2))
-            results.append(torch.ops.mobilepack.attention(q, k, v, *caches, start, *node.args[6:]))
+            q, k, v = (self._values[argument][index] for argument in arguments(node)[:3])
+            caches = (torch.zeros(1, len(lane.token_ids), kv_heads, head_dim) for _ in range(2))
+            results.append(
+                torch.ops.mobilepack.attention(q, k, v, *caches, start, *arguments(node)[6:])
+            )
         return results
-
-
-def _node(argument: object) -> Node:
-    if not isinstance(argument, torch.fx.Node):
-        raise TypeError(f"not a node: {argument}")
-    return argument

@@ -6,20 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobilepack.contract.base import content_id
-from mobilepack.contract.manifest import (
-    BuildPlan,
-    Manifest,
-    MemorySplit,
-    OperatorCount,
-    Placement,
-    WeightFormat,
-)
+from mobilepack.contract.manifest import BuildPlan, Manifest
 from mobilepack.contract.reference import INDEX
 from mobilepack.errors import UsageError
 from mobilepack.models.tokenizer import Tokenizer
 from mobilepack.models.weights import LoadedModel
 from mobilepack.pipeline.export import export_decoder
-from mobilepack.pipeline.lower import MetadataValue, lower_fast, runner_metadata
+from mobilepack.pipeline.lower import (
+    MetadataValue,
+    facts_of,
+    lower_fast,
+    lower_reference,
+    runner_metadata,
+)
 from mobilepack.pipeline.package import PROGRAM, ProgramFacts, copy_companions, write_manifest
 from mobilepack.pipeline.program import write_program
 from mobilepack.pipeline.reference import Passage, choose_passages, record_reference
@@ -27,7 +26,8 @@ from mobilepack.pipeline.stages import Stages
 from mobilepack.pipeline.workspace import open_workspace
 
 if TYPE_CHECKING:
-    from mobilepack.backends.xnnpack.lower import Lowered
+    import torch
+    from torch.export import ExportedProgram
 
 
 def build_package(model: LoadedModel, plan: BuildPlan, out: Path, stages: Stages) -> Manifest:
@@ -64,17 +64,39 @@ def _program(model: LoadedModel, plan: BuildPlan, folder: Path, stages: Stages) 
         cos, sin = rope_tables(model.spec.rope, plan.max_seq_len)
     rope = {"cos": cos, "sin": sin}
     metadata = runner_metadata(model, plan)
-    with stages.stage("lower"):
-        lowered = lower_fast(exported, model, plan, metadata)
-    with stages.stage("weights") as on_share:
-        write_program(folder / PROGRAM, lowered, model.weights, rope, on_share)
+    facts = _lowered(model, plan, exported, rope, metadata, folder / PROGRAM, stages)
     if not (folder / "reference" / INDEX).exists():
         with stages.stage("reference") as on_share:
             passages = reference_passages(model, plan)
-            record_reference(
-                exported, model.weights, rope, plan.recipe, passages, on_share
-            ).write(folder / "reference")
-    return program_facts(lowered, metadata)
+            record_reference(exported, model.weights, rope, plan.recipe, passages, on_share).write(
+                folder / "reference"
+            )
+    return facts
+
+
+def _lowered(  # noqa: PLR0913  what the two ways down need between them
+    model: LoadedModel,
+    plan: BuildPlan,
+    exported: ExportedProgram,
+    rope: dict[str, torch.Tensor],
+    metadata: dict[str, MetadataValue],
+    path: Path,
+    stages: Stages,
+) -> ProgramFacts:
+    if plan.lowering == "reference":
+        with stages.stage("lower (reference)"):
+            return lower_reference(model, plan, metadata, path)
+    from mobilepack.backends.xnnpack.segments import UnknownGraphError
+
+    try:
+        with stages.stage("lower"):
+            lowered = lower_fast(exported, model, plan, metadata)
+    except UnknownGraphError as err:
+        with stages.stage(f"lower (reference: {err})"):
+            return lower_reference(model, plan, metadata, path)
+    with stages.stage("weights") as on_share:
+        write_program(path, lowered, model.weights, rope, on_share)
+    return facts_of(lowered, metadata)
 
 
 def reference_passages(model: LoadedModel, plan: BuildPlan) -> tuple[Passage, ...]:
@@ -93,9 +115,7 @@ def reference_passages(model: LoadedModel, plan: BuildPlan) -> tuple[Passage, ..
             f"{model.spec.vocab_size}",
             next="put the tokenizer that came with the weights into the folder",
         )
-    return choose_passages(
-        ids, model.spec.vocab_size, model.weights.parameters(), plan.max_seq_len
-    )
+    return choose_passages(ids, model.spec.vocab_size, model.weights.parameters(), plan.max_seq_len)
 
 
 def _text_ids(tokenizer: Tokenizer, count: int) -> list[int]:
@@ -107,33 +127,3 @@ def _text_ids(tokenizer: Tokenizer, count: int) -> list[int]:
         if len(ids) >= count:
             return ids[:count]
         texts *= 2
-
-
-def program_facts(lowered: Lowered, metadata: dict[str, MetadataValue]) -> ProgramFacts:
-    """Return what a manifest says about a lowered program."""
-    rows = lowered.tally.rows
-    embedding = sum(size for label, (_, size) in rows.items() if label.startswith("embedding"))
-    calls = lowered.kernel_calls
-    return ProgramFacts(
-        metadata=metadata,
-        placement=Placement(
-            delegates=lowered.delegates,
-            delegated_operators=lowered.operators,
-            fallback_operators=sum(calls.values()),
-            delegated_weight_bytes=sum(size for _, size in rows.values()) - embedding,
-            fallback_weight_bytes=embedding,
-            fallback=tuple(
-                OperatorCount(operator=name, count=count) for name, count in sorted(calls.items())
-            ),
-        ),
-        weights=tuple(
-            WeightFormat(format=label, parameters=parameters, bytes=size)
-            for label, (parameters, size) in rows.items()
-        ),
-        memory=MemorySplit(
-            parameters_bytes=sum(size for _, size in rows.values()),
-            kv_cache_bytes=lowered.state_bytes,
-            activations_bytes=lowered.activation_bytes + lowered.workspace_bytes,
-        ),
-    )
-

@@ -31,10 +31,8 @@ def export_decoder(spec: DecoderSpec, max_seq_len: int, prefill_chunk: int) -> E
     example = min(3, longest)
     tokens = torch.zeros(1, example, dtype=torch.long, device="meta")
     position = torch.zeros(1, dtype=torch.long, device="meta")
-    if longest == 1:
-        dynamic = None
-    else:
-        dynamic = ({1: torch.export.Dim("seq", min=1, max=longest)}, {})
+    dynamic: tuple[dict[int, object], dict[int, object]] | None
+    dynamic = None if longest == 1 else ({1: torch.export.Dim("seq", min=1, max=longest)}, {})
     with torch.no_grad():
         return torch.export.export(
             decoder, (tokens, position), dynamic_shapes=dynamic, strict=False

@@ -80,9 +80,7 @@ def _entries(folder: Path) -> Iterable[FileEntry]:
         if path.is_file() and not relative.name.startswith("."):
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
-            yield FileEntry(
-                path=relative.as_posix(), bytes=path.stat().st_size, sha256=digest
-            )
+            yield FileEntry(path=relative.as_posix(), bytes=path.stat().st_size, sha256=digest)
 
 
 def _forward(model: LoadedModel, plan: BuildPlan) -> Method:
@@ -92,9 +90,7 @@ def _forward(model: LoadedModel, plan: BuildPlan) -> Method:
             TensorSpec(name="tokens", dtype="int64", shape=(1, plan.prefill_chunk), dynamic=(1,)),
             TensorSpec(name="input_pos", dtype="int64", shape=(1,)),
         ),
-        outputs=(
-            TensorSpec(name="logits", dtype="float32", shape=(1, model.spec.vocab_size)),
-        ),
+        outputs=(TensorSpec(name="logits", dtype="float32", shape=(1, model.spec.vocab_size)),),
     )
 
 

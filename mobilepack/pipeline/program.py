@@ -33,7 +33,7 @@ def write_program(
     Raises:
         BuildError: The disk has no room, or a weight is not a number.
     """
-    from mobilepack.backends.xnnpack.emit import ProgramFile, fill
+    from mobilepack.backends.xnnpack.emit import Observer, ProgramFile, Sources, fill
 
     total = len(lowered.head) + lowered.layout.size
     journal = _Journal(path.with_name(_JOURNAL), lowered)
@@ -47,7 +47,8 @@ def write_program(
 
     file = ProgramFile(path, len(lowered.head))
     try:
-        fill(file, lowered.layout, weights, rope, advance, skip=journal.done, on_region=journal.add)
+        observer = Observer(journal.done, advance, journal.add)
+        fill(file, lowered.layout, Sources(weights, rope), observer)
         file.finish(lowered.head, lowered.layout.size)
     except OSError as err:
         if err.errno == errno.ENOSPC:

@@ -102,18 +102,14 @@ def record_reference(
     for index, variant in enumerate(kinds):
         mine = logits[index * len(sequences) : (index + 1) * len(sequences)]
         full = np.concatenate([part.numpy() for part in mine])
-        following = [
-            following for s in sequences for following in (*s.token_ids[1:], -1)
-        ]
+        following = [following for s in sequences for following in (*s.token_ids[1:], -1)]
         rows[variant] = record(full, following, sampled)
     index_file = ReferenceIndex(
         vocab_size=vocab_size,
         sample_ids=sampled,
         top_k=min(TOP_K, vocab_size),
         variants=tuple(kinds),
-        sequences=tuple(
-            ReferenceSequence(name=s.name, token_ids=s.token_ids) for s in sequences
-        ),
+        sequences=tuple(ReferenceSequence(name=s.name, token_ids=s.token_ids) for s in sequences),
         perturbation=PERTURBATION if "floor" in kinds else None,
     )
     return Reference(index_file, rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -68,27 +69,39 @@ class ProgramFile:
         self._file.close()
 
 
-def fill(
-    file: ProgramFile,
-    layout: Layout,
-    weights: WeightSource,
-    rope: Mapping[str, torch.Tensor],
-    on_bytes: Callable[[int], None],
-    *,
-    skip: frozenset[int] = frozenset(),
-    on_region: Callable[[int], None] = lambda index: None,
-) -> None:
-    """Write every region of a layout.
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where content comes from.
 
-    Args:
-        file: Where to.
-        layout: What lies where.
-        weights: Where the parameters come from.
+    Attributes:
+        weights: The parameters.
         rope: The rotary tables, `cos` and `sin`, float32 `[max_seq_len, rotated / 2]`.
-        on_bytes: Called with the bytes written since the last call.
+    """
+
+    weights: WeightSource
+    rope: Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Observer:
+    """What to leave out, and who wants to know.
+
+    Attributes:
         skip: Indices of regions that are in the file already.
+        on_bytes: Called with the bytes written (or skipped) since the last call.
         on_region: Called with the index of each region that is complete.
     """
+
+    skip: frozenset[int] = frozenset()
+    on_bytes: Callable[[int], None] = lambda count: None
+    on_region: Callable[[int], None] = lambda index: None
+
+
+def fill(
+    file: ProgramFile, layout: Layout, sources: Sources, observer: Observer = Observer()
+) -> None:
+    """Write every region of a layout."""
+    weights, on_bytes = sources.weights, observer.on_bytes
     scales = {
         _matrix_key(region.content): region
         for region in layout.regions
@@ -96,20 +109,20 @@ def fill(
     }
     for index, region in enumerate(layout.regions):
         content = region.content
-        if index in skip:
+        if index in observer.skip:
             on_bytes(region.size)
             continue
         if isinstance(content, Bytes):
             on_bytes(file.write(region.offset, content.data))
         elif isinstance(content, RopeTable):
-            on_bytes(file.write(region.offset, rope[content.which].numpy()))
+            on_bytes(file.write(region.offset, sources.rope[content.which].numpy()))
         elif isinstance(content, Vector):
             on_bytes(file.write(region.offset, _vector(weights, content)))
         elif content.part == "values":
             scale_region = scales.get(_matrix_key(content))
             for written in _write_matrix(file, region, scale_region, weights):
                 on_bytes(written)
-        on_region(index)
+        observer.on_region(index)
 
 
 def _matrix_key(content: Matrix) -> tuple[str, str, HeadRows | None]:
@@ -124,7 +137,7 @@ def _vector(weights: WeightSource, content: Vector) -> npt.NDArray[Any]:
 
 
 def _choose(values: torch.Tensor, rows: HeadRows) -> torch.Tensor:
-    heads = values.unflatten(0, (-1, rows.period))
+    heads: torch.Tensor = values.unflatten(0, (-1, rows.period))
     return heads[:, rows.start : rows.stop].flatten(0, 1).contiguous()
 
 

@@ -11,13 +11,9 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from executorch.backends.xnnpack.serialization import xnnpack_graph_schema as xnn
-from executorch.backends.xnnpack.serialization.xnnpack_graph_serialize import (
-    serialize_xnnpack_binary,
-)
-
 from mobilepack.backends.xnnpack.layout import Layout
 from mobilepack.backends.xnnpack.memory import Lifetime, plan_memory
+from mobilepack.backends.xnnpack.vendor import serialize_xnnpack_binary, xnn
 
 _INVALID = 0xFFFFFFFF  # XNN_INVALID_VALUE_ID in xnnpack.h
 _NAMED = 0xFFFFFFFFFFFFFFFF  # "look the constant up by its key", XNNCompiler.cpp of 1.5.1
@@ -182,9 +178,7 @@ class Graph:
         self._add(xnn.XNNBatchMatrixMultiply(input1_id=a, input2_id=b, output_id=out, flags=0))
         return out
 
-    def linear(
-        self, a: int, weights: int, bias: int | None = None, out: int | None = None
-    ) -> int:
+    def linear(self, a: int, weights: int, bias: int | None = None, out: int | None = None) -> int:
         """Multiply `[..., k]` by weights `[n, k]` transposed, plus bias `[n]`."""
         out = self._value([*self._shapes[a][:-1], self._shapes[weights][0]]) if out is None else out
         self._add(

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import executorch.exir.schema as et
 import torch
 
 from mobilepack.backends.xnnpack.attention import AttentionEmitter, Call, Positions, Shape
@@ -19,7 +18,9 @@ from mobilepack.backends.xnnpack.layout import Bytes, Layout, Matrix, RopeTable
 from mobilepack.backends.xnnpack.program import Jump, ProgramBuilder, constant_method
 from mobilepack.backends.xnnpack.segments import Segment, SegmentBuilder, UnknownGraphError
 from mobilepack.backends.xnnpack.storage import Storage, Tally
+from mobilepack.backends.xnnpack.vendor import aligned_size, et, pad_to, serialise
 from mobilepack.contract.manifest import Recipe
+from mobilepack.models.graph import arguments, fixed, operators, parameter_names, result, shape
 from mobilepack.models.quantization import EMBEDDING_GROUP
 
 if TYPE_CHECKING:
@@ -94,27 +95,22 @@ class Lowering:
             identities: Per parameter, a name that tied parameters share.
             max_seq_len: Positions of the KV cache.
         """
-        self._graph = exported.graph
+        self._nodes = operators(exported)
+        self._result = result(exported)
         self._recipe = recipe
         self._identities = identities
         self._context = max_seq_len
         self._sequence = _longest_sequence(exported)
-        self._names = {
-            spec.arg.name: spec.target
-            for spec in exported.graph_signature.input_specs
-            if spec.target is not None
-        }
+        self._names = parameter_names(exported)
         shapes = {
-            self._names[node.name]: tuple(node.meta["val"].shape)
-            for node in self._graph.nodes
-            if node.op == "placeholder" and node.name in self._names
+            self._names[node.name]: tuple(int(size) for size in shape(node))
+            for node in exported.graph.nodes
+            if node.name in self._names
         }
         self._shapes = shapes
         self._layout = Layout()
         self._program = ProgramBuilder(self._layout)
-        self._storage = Storage(
-            self._layout, shapes, recipe.linear != "fp32", recipe.group_size
-        )
+        self._storage = Storage(self._layout, shapes, recipe.linear != "fp32", recipe.group_size)
         self._builder = SegmentBuilder(
             self._storage, self._names, self._sequence, self._needed_outside
         )
@@ -135,8 +131,7 @@ class Lowering:
         embedding, steps = self._collect()
         self._embed(embedding, tokens)
         self._branches(steps, attention, positions, tokens)
-        (result,) = next(n for n in self._graph.nodes if n.op == "output").args[0]
-        self._program.output(self._tensors[result])
+        self._program.output(self._tensors[self._result])
         plan, sizes = self._program.finish("forward")
         plans = [plan, *(constant_method(name, value) for name, value in metadata.items())]
         return Lowered(
@@ -154,10 +149,9 @@ class Lowering:
     # --- which node goes where ---
 
     def _segments(self) -> dict[Node, int]:
-        numbers, current = {}, 0
-        for node in self._graph.nodes:
-            if node.op != "call_function":
-                continue
+        numbers: dict[Node, int] = {}
+        current = 0
+        for node in self._nodes:
             if node.target in _BARRIERS:
                 current += 1
                 numbers[node] = -1
@@ -217,7 +211,7 @@ class Lowering:
         kind = self._recipe.embedding
         if kind == "fp32":
             buffer = layout.constant(4 * total, Matrix(name, "fp32", 0, "values"))
-            self._table = (program.constant([rows, columns], "float32", buffer),)
+            self._table: tuple[int, ...] = (program.constant([rows, columns], "float32", buffer),)
             self._storage.tally.add("fp32", total, 4 * total)
             self._share_with_head(name, layout.regions[-1].offset, 4 * total)
             return
@@ -276,9 +270,7 @@ class Lowering:
         steps: list[_Step] = []
         embedding: Node | None = None
         segment = self._builder.start()
-        for node in self._graph.nodes:
-            if node.op != "call_function":
-                continue
+        for node in self._nodes:
             if node.target not in _BARRIERS:
                 self._builder.add(segment, node)
                 continue
@@ -289,7 +281,7 @@ class Lowering:
             elif node.target is _ATTENTION:
                 steps.append(self._attention(node))
             else:
-                steps.append(_LastTokenStep(self._tensors[node.args[0]], self._host_tensor(node)))
+                steps.append(self._last_token(node))
         steps += self._close(segment)
         if embedding is None:
             raise UnknownGraphError("no embedding")
@@ -306,10 +298,14 @@ class Lowering:
         )
         return [_DelegateStep(self._program.add_delegate(segment.graph.serialise()), args)]
 
+    def _last_token(self, node: Node) -> _LastTokenStep:
+        (source,) = arguments(node)
+        return _LastTokenStep(self._tensors[source], self._host_tensor(node))
+
     def _attention(self, node: Node) -> Call:
-        query, key, value, key_cache, _, _, scale, window = node.args
-        kv_heads, head_dim = key_cache.meta["val"].shape[1:]
-        heads = int(query.meta["val"].shape[-1]) // head_dim
+        query, key, value, key_cache, _, _, scale, window = arguments(node)
+        kv_heads, head_dim = fixed(key_cache, 2), fixed(key_cache, 3)
+        heads = fixed(query, -1) // head_dim
         window = 0 if window >= self._context else window
         cache = [1, self._context, kv_heads, head_dim]
         return Call(
@@ -324,9 +320,9 @@ class Lowering:
 
     def _host_tensor(self, node: Node) -> int:
         if node not in self._tensors:
-            shape = self._builder.host_shape(node)
-            dynamic = any(not isinstance(size, int) for size in node.meta["val"].shape)
-            self._tensors[node] = self._program.tensor(shape, dynamic=dynamic)
+            bound = self._builder.host_shape(node)
+            dynamic = any(not isinstance(size, int) for size in shape(node))
+            self._tensors[node] = self._program.tensor(bound, dynamic=dynamic)
         return self._tensors[node]
 
     def _branches(
@@ -336,9 +332,7 @@ class Lowering:
         to_single: Jump | None = None
         if self._sequence > 1:
             many = program.scalar_output(bool)
-            program.kernel(
-                "executorch_prim::gt", "Scalar", self._length, program.integer(1), many
-            )
+            program.kernel("executorch_prim::gt", "Scalar", self._length, program.integer(1), many)
             to_single = program.jump_if_false(many)
             before = dict(program.kernel_calls)
             attention.begin()
@@ -376,7 +370,7 @@ class Lowering:
 
 def _longest_sequence(exported: ExportedProgram) -> int:
     tokens = next(n for n in exported.graph.nodes if n.name == "tokens")
-    size = tokens.meta["val"].shape[1]
+    size = shape(tokens)[1]
     if isinstance(size, int):
         return size
     return int(exported.range_constraints[size.node.expr].upper)
@@ -384,9 +378,6 @@ def _longest_sequence(exported: ExportedProgram) -> int:
 
 def _head(plans: list[et.ExecutionPlan], layout: Layout) -> bytes:
     """Serialise the program and its extended header: all bytes before the first segment."""
-    from executorch.exir._serialize import _program as serialise
-    from executorch.exir._serialize.padding import aligned_size, pad_to
-
     first = layout.constants[0]
     program = et.Program(
         version=0,

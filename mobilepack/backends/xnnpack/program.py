@@ -9,11 +9,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import executorch.exir.schema as et
-from executorch.exir.scalar_type import ScalarType
-
-from mobilepack.backends.xnnpack.layout import Layout
+from mobilepack.backends.xnnpack.layout import Bytes, Layout
 from mobilepack.backends.xnnpack.memory import Lifetime, plan_memory
+from mobilepack.backends.xnnpack.vendor import ScalarType, et
 
 _ITEM_BYTES = {"float32": 4, "float16": 2, "int64": 8, "int8": 1, "uint8": 1}
 _SCALAR = {
@@ -115,12 +113,8 @@ class ProgramBuilder:
 
     def add_delegate(self, blob: bytes) -> int:
         """Store an XNNPACK blob; returns the delegate's index."""
-        from mobilepack.backends.xnnpack.layout import Bytes
-
         segment = self.layout.segment(len(blob), Bytes(blob))
-        reference = et.BackendDelegateDataReference(
-            location=et.DataLocation.SEGMENT, index=segment
-        )
+        reference = et.BackendDelegateDataReference(location=et.DataLocation.SEGMENT, index=segment)
         self._delegates.append(
             et.BackendDelegate(id="XnnpackBackend", processed=reference, compile_specs=[])
         )
@@ -163,9 +157,7 @@ class ProgramBuilder:
             inputs=self._inputs,
             outputs=self._outputs,
             chains=[
-                et.Chain(
-                    inputs=[], outputs=[], instructions=self._instructions, stacktrace=None
-                )
+                et.Chain(inputs=[], outputs=[], instructions=self._instructions, stacktrace=None)
             ],
             operators=[et.Operator(name=n, overload=o) for n, o in self._operators],
             delegates=self._delegates,
@@ -196,9 +188,7 @@ class ProgramBuilder:
             self._scalars[kind, value] = self._add(evalue)
         return self._scalars[kind, value]
 
-    def _tensor(
-        self, shape: Sequence[int], dtype: str, *, dynamic: bool, buffer: int = 0
-    ) -> int:
+    def _tensor(self, shape: Sequence[int], dtype: str, *, dynamic: bool, buffer: int = 0) -> int:
         shapes = et.TensorShapeDynamism
         return self._add(
             et.Tensor(

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mobilepack.backends.xnnpack.graph import Graph
+from mobilepack.backends.xnnpack.graph import Binary, Graph
 from mobilepack.backends.xnnpack.storage import Storage
+from mobilepack.models.graph import arguments, fixed, shape
 
 if TYPE_CHECKING:
     from torch.fx import Node
@@ -112,11 +113,11 @@ class SegmentBuilder:
         What attention takes and gives has an axis of heads; the rest is `[1, seq, channels]`.
         """
         operand = attention_operand(node) or attention_result(node)
-        shape = tuple(self._bound(size) for size in node.meta["val"].shape)
-        return shape if operand is None else (*shape[:-1], *operand)
+        bound = self._bounds(node)
+        return bound if operand is None else (*bound[:-1], *operand)
 
-    def _bound(self, size: int | torch.SymInt) -> int:
-        return size if isinstance(size, int) else self._sequence
+    def _bounds(self, node: Node) -> tuple[int, ...]:
+        return tuple(s if isinstance(s, int) else self._sequence for s in shape(node))
 
     def _output(self, segment: Segment, node: Node) -> int:
         segment.externals.append(node)
@@ -124,11 +125,10 @@ class SegmentBuilder:
 
     def _value(self, segment: Segment, node: Node) -> int | Halves:
         if node not in segment.values:
-            shape = self.host_shape(node)
-            value = segment.graph.input(shape)
+            outside, flat = self.host_shape(node), self._bounds(node)
+            value = segment.graph.input(outside)
             segment.externals.append(node)
-            flat = tuple(self._bound(size) for size in node.meta["val"].shape)
-            if flat != shape:
+            if flat != outside:
                 dims = [1, 0, flat[-1]] if len(flat) == 3 else list(flat)
                 value = segment.graph.reshape(value, dims, flat)
             segment.values[node] = value
@@ -149,21 +149,19 @@ class SegmentBuilder:
 
     # --- rules ---
 
-    def _binary(
-        self, kind: str
-    ) -> Callable[[Segment, Node, int | None], int | Halves]:
+    def _binary(self, kind: Binary) -> Callable[[Segment, Node, int | None], int | Halves]:
         def rule(segment: Segment, node: Node, out: int | None) -> int:
-            a, b = (self._plain(segment, argument) for argument in node.args[:2])
-            return segment.graph.binary(kind, a, b, out)  # type: ignore[arg-type]
+            a, b = (self._plain(segment, argument) for argument in arguments(node)[:2])
+            return segment.graph.binary(kind, a, b, out)
 
         return rule
 
     def _silu(self, segment: Segment, node: Node, out: int | None) -> int:
-        x = self._plain(segment, node.args[0])
+        x = self._plain(segment, arguments(node)[0])
         return segment.graph.binary("multiply", x, segment.graph.unary("sigmoid", x), out)
 
     def _rms_norm(self, segment: Segment, node: Node, out: int | None) -> int:
-        x, weight, eps = node.args
+        x, weight, eps = arguments(node)
         graph, value = segment.graph, self._plain(segment, x)
         channels = graph.shape(value)[-1]
         mean = self._mean_square(graph, value, channels, float(eps))
@@ -183,8 +181,10 @@ class SegmentBuilder:
         return graph.linear(graph.unary("square", value), ones, bias)
 
     def _linear(self, segment: Segment, node: Node, out: int | None) -> int | Halves:
-        x, weight = node.args[0], self._parameters[node.args[1].name]
-        bias = self._parameters[node.args[2].name] if len(node.args) > 2 and node.args[2] else None
+        x, *parameters = (argument for argument in arguments(node) if argument is not None)
+        weight, bias = (*(self._parameters[p.name] for p in parameters), None)[:2]
+        if weight is None:
+            raise UnknownGraphError(f"{node} has no weight")
         value = self._plain(segment, x)
         rotation = rotation_of(node)
         if rotation is None:
@@ -193,12 +193,12 @@ class SegmentBuilder:
         parts = []
         for rows in self._storage.halves(head_dim, half):
             flat = self._storage.linear(segment.graph, value, weight, bias, rows, None)
-            shape = [1, self._sequence, heads, half]
-            parts.append(segment.graph.reshape(flat, [1, 0, heads, half], shape))
+            bound = [1, self._sequence, heads, half]
+            parts.append(segment.graph.reshape(flat, [1, 0, heads, half], bound))
         return Halves(*parts)
 
     def _head_norm(self, segment: Segment, node: Node, out: int | None) -> Halves:
-        x, weight, _, eps = node.args
+        x, weight, _, eps = arguments(node)
         halves = self._halves(segment, x)
         graph, half = segment.graph, segment.graph.shape(halves.first)[-1]
         first = self._mean_square(graph, halves.first, 2 * half, float(eps))
@@ -214,7 +214,7 @@ class SegmentBuilder:
         return Halves(*parts)
 
     def _rope(self, segment: Segment, node: Node, out: int | None) -> int:
-        halves, graph = self._halves(segment, node.args[0]), segment.graph
+        halves, graph = self._halves(segment, arguments(node)[0]), segment.graph
         width = graph.shape(halves.first)[-1]
         cos, sin = (self._shared(segment, name, width) for name in ("cos", "sin"))
         first = graph.binary(
@@ -257,8 +257,8 @@ def rotation_of(linear: Node) -> tuple[int, int, int] | None:
     while len(node.users) == 1:
         (user,) = node.users
         if user.target is _ROPE:
-            heads, half = int(user.args[4]), int(user.args[1].meta["val"].shape[1])
-            head_dim = int(linear.meta["val"].shape[-1]) // heads
+            _, cos, _, _, heads = arguments(user)
+            half, head_dim = fixed(cos, 1), fixed(linear, -1) // heads
             if 2 * half != head_dim:
                 raise UnknownGraphError("partial rotation")
             return heads, half, head_dim
@@ -271,17 +271,17 @@ def rotation_of(linear: Node) -> tuple[int, int, int] | None:
 def attention_operand(node: Node) -> tuple[int, int] | None:
     """Return (heads, head_dim) if attention takes the node as query, key or value."""
     for user in node.users:
-        if user.target is _ATTENTION and node in user.args[:3]:
-            head_dim = int(user.args[3].meta["val"].shape[2])
-            return int(node.meta["val"].shape[-1]) // head_dim, head_dim
+        if user.target is _ATTENTION and node in arguments(user)[:3]:
+            head_dim = fixed(arguments(user)[3], 3)
+            return fixed(node, -1) // head_dim, head_dim
     return None
 
 
 def attention_result(node: Node) -> tuple[int, int] | None:
     """Return (heads, head_dim) if the node is attention's result, or the last token of it."""
     if node.target is torch.ops.mobilepack.last_token.default:
-        return attention_result(node.args[0])
+        return attention_result(arguments(node)[0])
     if node.target is _ATTENTION:
-        head_dim = int(node.args[3].meta["val"].shape[2])
-        return int(node.meta["val"].shape[-1]) // head_dim, head_dim
+        head_dim = fixed(arguments(node)[3], 3)
+        return fixed(node, -1) // head_dim, head_dim
     return None

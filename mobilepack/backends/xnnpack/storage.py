@@ -70,7 +70,7 @@ class Storage:
         """Return the rows of the first and the second half of each head's rotated channels."""
         return HeadRows(head_dim, 0, half), HeadRows(head_dim, half, 2 * half)
 
-    def linear(  # noqa: PLR0913  a linear map has these many parts
+    def linear(
         self,
         graph: Graph,
         value: int,
