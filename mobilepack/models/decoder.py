@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -10,12 +10,6 @@ from torch import nn
 from mobilepack.models.operators import COMPOSITE, Operators, Position
 from mobilepack.models.rope import rope_tables
 from mobilepack.models.spec import DecoderSpec, LayerSpec
-
-_ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "silu": nn.functional.silu,
-    "relu": nn.functional.relu,
-    "gelu": nn.functional.gelu,
-}
 
 
 class Norm(nn.Module):
@@ -68,7 +62,7 @@ class Layer(nn.Module):
         self.spec = spec
         self.ops = ops
         self.eps = model.norm_eps
-        self.activation = _ACTIVATIONS[model.activation]
+        self.activation = model.activation
         hidden = model.hidden_size
         self.attn_norm = Norm(hidden)
         self.q = Linear(hidden, spec.q_size, bias=spec.qkv_bias)
@@ -105,7 +99,9 @@ class Layer(nn.Module):
             x = self.ops.last_token(x)
         x = x + self.o(attended)
         h = self.ops.rms_norm(x, self.mlp_norm.weight, self.eps)
-        return x + self.down(self.activation(self.gate(h)) * self.up(h))
+        gated = self.ops.activation(self.gate(h), self.activation)
+        mixed: torch.Tensor = self.down(gated * self.up(h))
+        return x + mixed
 
     def _attend(
         self, h: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, position: Position

@@ -7,11 +7,23 @@ ExecuTorch's own lowering expects; they say the same thing a second time, in ano
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Protocol, cast
 
 import torch
+from torch import nn
 
 from mobilepack.models import ops as _ops  # noqa: F401  registers torch.ops.mobilepack
+from mobilepack.models.spec import Activation
+
+GELU_CUBIC = 0.044715  # Hendrycks and Gimpel 2016, section 2
+
+_ACTIVATIONS: dict[Activation, Callable[[torch.Tensor], torch.Tensor]] = {
+    "silu": nn.functional.silu,
+    "relu": nn.functional.relu,
+    "gelu": nn.functional.gelu,
+}
 
 Position = torch.Tensor | int
 """Where a call starts: the `input_pos` tensor, or (plain) the number in it."""
@@ -57,6 +69,9 @@ class Operators(Protocol):
     def last_token(self, x: torch.Tensor) -> torch.Tensor:
         """See `ops.last_token`."""
 
+    def activation(self, x: torch.Tensor, kind: Activation) -> torch.Tensor:
+        """Apply the feed-forward's activation."""
+
 
 class _Composite:
     """Each step is one operator of ours."""
@@ -72,6 +87,12 @@ class _Composite:
     @staticmethod
     def position(input_pos: torch.Tensor, length: int, limit: int) -> Position:
         return input_pos
+
+    @staticmethod
+    def activation(x: torch.Tensor, kind: Activation) -> torch.Tensor:
+        if kind == "gelu_tanh":
+            return nn.functional.gelu(x, approximate="tanh")
+        return _ACTIVATIONS[kind](x)
 
 
 class _Plain:
@@ -146,6 +167,14 @@ class _Plain:
     @staticmethod
     def last_token(x: torch.Tensor) -> torch.Tensor:
         return x[:, -1]
+
+    @staticmethod
+    def activation(x: torch.Tensor, kind: Activation) -> torch.Tensor:
+        if kind == "gelu_tanh":
+            # written out: XNNPACK's partitioner (1.5.1) lowers the tanh form as the erf form
+            inner = math.sqrt(2 / math.pi) * (x + GELU_CUBIC * x * x * x)
+            return 0.5 * x * (1 + torch.tanh(inner))
+        return _ACTIVATIONS[kind](x)
 
 
 def _heads(x: torch.Tensor, heads: int) -> torch.Tensor:

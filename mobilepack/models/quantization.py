@@ -47,6 +47,21 @@ def linear_encoding(columns: int, group: int) -> tuple[str, int]:
     return "int8", columns
 
 
+def embedding_encoding(columns: int, kind: str) -> tuple[str, int]:
+    """Return the storage of an embedding table with so many channels.
+
+    Args:
+        columns: Channels of a token.
+        kind: `fp32`, `8w` or `4w` as in a recipe. `4w` needs whole groups of 32 channels
+            (ExecuTorch's `embedding_4bit`, 1.5.1); a table without them is stored as `8w`.
+    """
+    if kind == "fp32":
+        return "fp32", 0
+    if kind == "4w" and columns % EMBEDDING_GROUP == 0:
+        return "embedding4", EMBEDDING_GROUP
+    return "int8", columns
+
+
 def quantise_int4(rows: torch.Tensor, group: int, *, bf16_scales: bool = True) -> QuantisedRows:
     """Quantise float32 `[rows, columns]` symmetrically to [-8, 7] with a scale per group.
 

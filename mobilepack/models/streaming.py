@@ -7,7 +7,7 @@ read once and no more than a few megabytes of weights are in memory. Every lane 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,7 +16,7 @@ import torch.fx
 
 from mobilepack.models.graph import arguments, fixed, operators, parameter_names
 from mobilepack.models.quantization import (
-    EMBEDDING_GROUP,
+    embedding_encoding,
     fake_quantise_activations,
     linear_encoding,
     quantise,
@@ -31,6 +31,9 @@ _CHUNK_ELEMENTS = 1 << 21  # elements of a weight in memory at once, 8 MB in flo
 
 class Parameters(Protocol):
     """Parameters by the decoder's names, read in float32."""
+
+    def names(self) -> Collection[str]:
+        """Return every parameter's name."""
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return a parameter's shape."""
@@ -48,7 +51,7 @@ class Quantisation:
 
     Attributes:
         group: Columns per scale of the int4 linear maps; 0 leaves linear maps in float32.
-        embedding: Encoding of the embedding (`fp32`, `int8`, `embedding4`).
+        embedding: `fp32`, `8w` or `4w`.
     """
 
     group: int = 0
@@ -155,9 +158,8 @@ class _Walk:
         results = []
         for lane in self._lanes:
             rows = torch.cat([self._parameters.rows(name, i, i + 1) for i in lane.token_ids])
-            encoding = lane.quantisation.embedding
+            encoding, group = embedding_encoding(rows.shape[1], lane.quantisation.embedding)
             if encoding != "fp32":
-                group = EMBEDDING_GROUP if encoding == "embedding4" else rows.shape[1]
                 rows = quantise(rows, encoding, group).dequantise()
             if lane.perturbation:
                 noise = torch.randn(rows.shape, generator=generator)

@@ -21,7 +21,7 @@ from mobilepack.backends.xnnpack.storage import Storage, Tally
 from mobilepack.backends.xnnpack.vendor import aligned_size, et, pad_to, serialise
 from mobilepack.contract.manifest import Recipe
 from mobilepack.models.graph import arguments, fixed, operators, parameter_names, result, shape
-from mobilepack.models.quantization import EMBEDDING_GROUP
+from mobilepack.models.quantization import embedding_encoding
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -208,29 +208,26 @@ class Lowering:
         name = "embed.weight"
         rows, columns = self._shapes[name]
         program, layout, total = self._program, self._layout, rows * columns
-        kind = self._recipe.embedding
-        if kind == "fp32":
+        encoding, group = embedding_encoding(columns, self._recipe.embedding)
+        self._encoding = encoding
+        if encoding == "fp32":
             buffer = layout.constant(4 * total, Matrix(name, "fp32", 0, "values"))
             self._table: tuple[int, ...] = (program.constant([rows, columns], "float32", buffer),)
             self._storage.tally.add("fp32", total, 4 * total)
             self._share_with_head(name, layout.regions[-1].offset, 4 * total)
             return
-        encoding = "int8" if kind == "8w" else "embedding4"
-        group = columns if kind == "8w" else EMBEDDING_GROUP
-        if columns % group:
-            raise UnknownGraphError(f"an int4 embedding needs hidden % {group} == 0, not {columns}")
-        size = total if kind == "8w" else total // 2
-        values = layout.constant(size, Matrix(name, encoding, group, "values"))
-        scales = layout.constant(4 * total // group, Matrix(name, encoding, group, "scales"))
-        width = columns if kind == "8w" else columns // 2
-        dtype = "int8" if kind == "8w" else "uint8"
-        scale_shape = [rows] if kind == "8w" else [rows, columns // group]
+        eight = encoding == "int8"
+        width, dtype = (columns, "int8") if eight else (columns // 2, "uint8")
+        scale_shape = [rows] if eight else [rows, columns // group]
+        values = layout.constant(rows * width, Matrix(name, encoding, group, "values"))
+        scale_bytes = 4 * total // group
+        scales = layout.constant(scale_bytes, Matrix(name, encoding, group, "scales"))
         self._table = (
             program.constant([rows, width], dtype, values),
             program.constant(scale_shape, "float32", scales),
         )
-        label = "embedding int8 per row" if kind == "8w" else f"embedding int4 group {group}"
-        self._storage.tally.add(label, total, size + 4 * total // group)
+        label = "embedding int8 per row" if eight else f"embedding int4 group {group}"
+        self._storage.tally.add(label, total, rows * width + scale_bytes)
 
     def _share_with_head(self, name: str, offset: int, size: int) -> None:
         for other, identity in self._identities.items():
@@ -239,13 +236,13 @@ class Lowering:
 
     def _embed(self, node: Node, tokens: int) -> None:
         program, out = self._program, self._host_tensor(node)
-        if self._recipe.embedding == "fp32":
+        if self._encoding == "fp32":
             minus_one, false = program.integer(-1), program.boolean(False)
             program.kernel(
                 "aten::embedding", "out", *self._table, tokens, minus_one, false, false, out, out
             )
             return
-        eight = self._recipe.embedding == "8w"
+        eight = self._encoding == "int8"
         low, high = (-128, 127) if eight else (-8, 7)
         program.kernel(
             f"quantized_decomposed::embedding_{'byte' if eight else '4bit'}",

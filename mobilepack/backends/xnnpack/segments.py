@@ -7,6 +7,7 @@ segments. How each operator is written decides the speed; the reasons stand besi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ import torch
 from mobilepack.backends.xnnpack.graph import Binary, Graph
 from mobilepack.backends.xnnpack.storage import Storage
 from mobilepack.models.graph import arguments, fixed, shape
+from mobilepack.models.operators import GELU_CUBIC
 
 if TYPE_CHECKING:
     from torch.fx import Node
@@ -75,6 +77,8 @@ class SegmentBuilder:
             aten.add.Tensor: self._binary("add"),
             aten.mul.Tensor: self._binary("multiply"),
             aten.silu.default: self._silu,
+            aten.relu.default: self._relu,
+            aten.gelu.default: self._gelu,
             mobilepack.rms_norm.default: self._rms_norm,
             mobilepack.head_norm.default: self._head_norm,
             mobilepack.rope.default: self._rope,
@@ -159,6 +163,26 @@ class SegmentBuilder:
     def _silu(self, segment: Segment, node: Node, out: int | None) -> int:
         x = self._plain(segment, arguments(node)[0])
         return segment.graph.binary("multiply", x, segment.graph.unary("sigmoid", x), out)
+
+    def _relu(self, segment: Segment, node: Node, out: int | None) -> int:
+        x = self._plain(segment, arguments(node)[0])
+        return segment.graph.clamp(x, 0.0, math.inf, out)
+
+    def _gelu(self, segment: Segment, node: Node, out: int | None) -> int:
+        x, graph = self._plain(segment, arguments(node)[0]), segment.graph
+        if node.kwargs.get("approximate", "none") != "tanh":
+            return graph.unary("gelu", x, out)
+
+        def scaled(value: int, factor: float) -> int:
+            constant = graph.constant(self._storage.filled(1, factor), [1])
+            return graph.binary("multiply", value, constant)
+
+        cubic = scaled(graph.binary("multiply", graph.unary("square", x), x), GELU_CUBIC)
+        inner = scaled(graph.binary("add", x, cubic), math.sqrt(2 / math.pi))
+        half = scaled(x, 0.5)
+        return graph.binary(
+            "add", half, graph.binary("multiply", half, graph.unary("tanh", inner)), out
+        )
 
     def _rms_norm(self, segment: Segment, node: Node, out: int | None) -> int:
         x, weight, eps = arguments(node)

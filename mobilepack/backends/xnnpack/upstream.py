@@ -19,7 +19,7 @@ from mobilepack.models.decoder import Decoder, Embedding, Linear, with_weights
 from mobilepack.models.operators import PLAIN
 from mobilepack.models.quantization import (
     EMBEDDING_GROUP,
-    QuantisedRows,
+    embedding_encoding,
     linear_encoding,
     quantise,
 )
@@ -95,12 +95,10 @@ class _QuantisedEmbedding(nn.Module):
 
     def __init__(self, embedding: Embedding, kind: str) -> None:
         super().__init__()
-        self.kind = kind
-        columns = embedding.weight.shape[1]
-        encoding = "int8" if kind == "8w" else "embedding4"
-        group = columns if kind == "8w" else EMBEDDING_GROUP
-        rows: QuantisedRows = quantise(embedding.weight.data, encoding, group)
-        if kind == "8w":
+        encoding, group = embedding_encoding(embedding.weight.shape[1], kind)
+        self.eight = encoding == "int8"
+        rows = quantise(embedding.weight.data, encoding, group)
+        if self.eight:
             self.register_buffer("values", rows.values)
             self.register_buffer("scales", rows.scales.squeeze(1))
         else:
@@ -110,7 +108,7 @@ class _QuantisedEmbedding(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         kernels = torch.ops.quantized_decomposed
-        if self.kind == "8w":
+        if self.eight:
             result: torch.Tensor = kernels.embedding_byte(
                 self.values, self.scales, None, -128, 127, tokens
             )
@@ -193,7 +191,7 @@ def _tally(decoder: Decoder) -> Tally:
             label = f"int4 group {module.group}" if four else "int8 per row"
             tally.add(label, module.values.numel(), size + 4 * module.scales.numel())
         elif isinstance(module, _QuantisedEmbedding):
-            eight = module.kind == "8w"
+            eight = module.eight
             label = "embedding int8 per row" if eight else f"embedding int4 group {EMBEDDING_GROUP}"
             size = module.values.numel()
             tally.add(label, size * (1 if eight else 2), size + 4 * module.scales.numel())

@@ -1,0 +1,210 @@
+"""The training run: two workers, one set of weights, resumable at every checkpoint."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from mobilepack.models.zoo.corpus import MixName
+from mobilepack.models.zoo.train import data
+from mobilepack.models.zoo.train.network import Network, Shape
+from mobilepack.models.zoo.train.optimiser import Optimiser, Rates
+
+_WARM_UP_STEPS: Final = 40
+WORKERS: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """So many steps at one row length; every worker takes ``rows`` rows a step."""
+
+    steps: int
+    rows: int
+    length: int
+    mix: MixName = "even"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that decides the weights. Same recipe and same kind of CPU: same weights."""
+
+    shape: Shape = field(default_factory=Shape)
+    phases: tuple[Phase, ...] = (
+        Phase(300, 16, 128),
+        Phase(400, 16, 128, "copying"),
+        Phase(200, 8, 256, "copying"),
+        Phase(100, 4, 512),
+    )
+    rates: Rates = field(default_factory=Rates)
+    decay_share: float = 0.4
+    seed: int = 0
+    tokenizer_documents: int = 12000
+    checkpoint_steps: int = 100
+
+    @property
+    def steps(self) -> int:
+        """Return the number of optimiser steps of all phases."""
+        return sum(phase.steps for phase in self.phases)
+
+    def rate_share(self, step: int) -> float:
+        """Return the share of the peak rate at a step from 0: warm up, hold, decay to zero."""
+        decay = max(1.0, self.steps * self.decay_share)
+        return min(1.0, (step + 1) / _WARM_UP_STEPS, (self.steps - step) / decay)
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A finished (or interrupted) run: the fp32 network, its tokenizer and how far it came."""
+
+    network: Network
+    tokenizer: Tokenizer
+    steps: int
+
+
+class _Trainer:
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        torch.manual_seed(recipe.seed)
+        self.master = Network(recipe.shape)
+        self.parameters = {n: p.detach() for n, p in self.master.named_parameters()}
+        self.replicas = [Network(recipe.shape).bfloat16() for _ in range(WORKERS)]
+        names = list(self.parameters)
+        # Each worker steps half of the parameters; every second one, so that sizes balance.
+        self.optimisers = [
+            Optimiser({n: self.parameters[n] for n in names[i::WORKERS]}, recipe.rates)
+            for i in range(WORKERS)
+        ]
+        self.pool = ThreadPoolExecutor(WORKERS, initializer=torch.set_num_threads, initargs=(1,))
+
+    def step(self, tokens: Tensor, weights: Tensor, share: float) -> float:
+        """Take one step; return the mean loss per weighted token, in nats."""
+        total = float(weights[:, 1:].sum())
+        jobs = zip(self.replicas, tokens.chunk(WORKERS), weights.chunk(WORKERS), strict=True)
+        losses = list(self.pool.map(lambda job: _gradients(job[0], job[1], job[2], total), jobs))
+        list(self.pool.map(lambda optimiser: self._update(optimiser, share), self.optimisers))
+        return sum(losses)
+
+    def _update(self, optimiser: Optimiser, share: float) -> None:
+        named = [dict(replica.named_parameters()) for replica in self.replicas]
+        gradients = {n: sum_gradients([of[n] for of in named]) for n in optimiser.parameters}
+        optimiser.step(gradients, share)
+        with torch.no_grad():
+            for replica in named:
+                for name, parameter in optimiser.parameters.items():
+                    replica[name].copy_(parameter)
+
+    def copy_weights(self) -> None:
+        """Give the replicas the master's weights, rounded to bf16."""
+        for replica in self.replicas:
+            replica.load_state_dict(self.master.state_dict())
+
+    def save(self, path: Path, step: int) -> None:
+        """Write a checkpoint under a temporary name and rename it when whole."""
+        weights = {f"weight.{name}": value for name, value in self.parameters.items()}
+        partial = path.with_suffix(".partial")
+        momenta = [optimiser.state() for optimiser in self.optimisers]
+        torch.save(weights | momenta[0] | momenta[1] | {"step": torch.tensor(step)}, partial)
+        partial.replace(path)
+
+    def load(self, path: Path) -> int:
+        """Take up a checkpoint; return the number of steps already taken."""
+        state: dict[str, Tensor] = torch.load(path, weights_only=True)
+        for name, value in self.parameters.items():
+            value.copy_(state[f"weight.{name}"])
+        step = int(state["step"])
+        for optimiser in self.optimisers:
+            optimiser.load(state, step)
+        return step
+
+
+@torch.no_grad()
+def sum_gradients(parameters: list[Tensor]) -> Tensor:
+    """Add the workers' gradients in fp32, always in the same order."""
+    total = torch.zeros_like(parameters[0], dtype=torch.float32)
+    for parameter in parameters:
+        if parameter.grad is not None:
+            total += parameter.grad
+            parameter.grad = None
+    return total
+
+
+def _gradients(replica: Network, tokens: Tensor, weights: Tensor, total: float) -> float:
+    loss = replica.loss(tokens.long(), weights.float()) / total
+    torch.autograd.backward(loss)
+    return float(loss.detach())
+
+
+def _prepare(recipe: Recipe, work: Path) -> tuple[Tokenizer, list[data.Rows]]:
+    """Make the tokenizer and all rows, or read them if an earlier start made them."""
+    tokenizer_path, rows_path = work / "tokenizer.json", work / "rows.pt"
+    if rows_path.exists():
+        stored: list[Tensor] = torch.load(rows_path, weights_only=True)
+        rows = [data.Rows(*pair) for pair in zip(stored[::2], stored[1::2], strict=True)]
+        return Tokenizer.from_file(str(tokenizer_path)), rows
+    size = recipe.shape.vocab_size
+    tokenizer = data.train_tokenizer(recipe.seed, recipe.tokenizer_documents, size)
+    tokenizer.save(str(tokenizer_path))
+    rows = []
+    for index, phase in enumerate(recipe.phases):
+        # One stream a phase: making the first longer leaves its earlier rows as they are.
+        stream = data.token_stream(tokenizer, recipe.seed + index, phase.mix)
+        rows.append(data.make_rows(stream, phase.steps * phase.rows * WORKERS, phase.length))
+    torch.save([part for pair in rows for part in (pair.tokens, pair.weights)], rows_path)
+    return tokenizer, rows
+
+
+def _batch(recipe: Recipe, rows: list[data.Rows], step: int) -> tuple[Tensor, Tensor]:
+    for phase, part in zip(recipe.phases, rows, strict=True):
+        if step < phase.steps:
+            size = phase.rows * WORKERS
+            chosen = slice(step * size, (step + 1) * size)
+            return part.tokens[chosen], part.weights[chosen]
+        step -= phase.steps
+    raise IndexError(step)
+
+
+def train(
+    recipe: Recipe,
+    work: Path,
+    *,
+    stop_after_steps: int | None = None,
+    stop_after_s: float | None = None,
+    report: Callable[[str], None] = print,
+) -> Trained:
+    """Train from the last checkpoint in ``work``, or from the start, to the recipe's end.
+
+    Args:
+        recipe: what to train.
+        work: folder for rows, tokenizer and checkpoint.
+        stop_after_steps: leave off, with a checkpoint, once this many steps are done in all.
+        stop_after_s: leave off, with a checkpoint, after this long.
+        report: called with one line of progress now and then.
+    """
+    begun = time.monotonic()
+    work.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    tokenizer, rows = _prepare(recipe, work)
+    report(f"data ready after {time.monotonic() - begun:.0f} s")
+    trainer = _Trainer(recipe)
+    checkpoint = work / "state.pt"
+    first = trainer.load(checkpoint) if checkpoint.exists() else 0
+    trainer.copy_weights()
+    last = min(recipe.steps, stop_after_steps or recipe.steps)
+    step = first
+    for step in range(first, last):
+        loss = trainer.step(*_batch(recipe, rows, step), recipe.rate_share(step))
+        late = stop_after_s is not None and time.monotonic() - begun > stop_after_s
+        if late or step + 1 == last or (step + 1) % recipe.checkpoint_steps == 0:
+            trainer.save(checkpoint, step + 1)
+        if (step + 1) % 20 == 0 or late:
+            report(f"step {step + 1} loss {loss:.3f} after {time.monotonic() - begun:.0f} s")
+        if late:
+            break
+    trainer.pool.shutdown()
+    return Trained(trainer.master, tokenizer, step + 1 if last > first else first)
