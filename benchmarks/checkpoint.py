@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
 import zlib
 from collections.abc import Iterator, Sequence
@@ -133,7 +134,7 @@ def _weight_std(name: str, columns: int) -> float:
     if name == "model.embed_tokens.weight":
         return _EMBEDDING_STD
     residual = name.endswith(("o_proj.weight", "down_proj.weight"))
-    return (0.5 if residual else 1.0) / float(columns) ** 0.5
+    return (0.5 if residual else 1.0) / math.sqrt(columns)
 
 
 def _tensor_bytes(size: TensorSize) -> int:

@@ -40,7 +40,7 @@ def write_tokenizer(shape: Shape, folder: Path) -> None:
     """Write `tokenizer.json` and `tokenizer_config.json` for a shape."""
     special = {shape.bos_token_id: BOS_TEXT, shape.eos_token_id: EOS_TEXT}
     byte_level = {"type": "ByteLevel", "trim_offsets": True, "use_regex": True}
-    document = {
+    document: dict[str, object] = {
         "version": "1.0",
         "truncation": None,
         "padding": None,

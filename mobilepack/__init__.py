@@ -1,3 +1,3 @@
-"""Build small language models for phones and prove that the phone computes what PyTorch computes."""
+"""Build small language models for phones and prove that they compute what PyTorch does."""
 
 __version__ = "0.1.0"

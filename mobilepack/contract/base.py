@@ -17,7 +17,9 @@ from mobilepack.errors import UsageError
 class Contract(BaseModel):
     """A frozen record read from or written to a file; unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), populate_by_name=True
+    )
 
     def to_json(self) -> str:
         """Return the record as indented JSON with a final newline."""

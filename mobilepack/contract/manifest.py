@@ -69,7 +69,7 @@ class FileEntry(Contract):
 
 
 class TensorSpec(Contract):
-    """A method's input or output; a dimension that varies is its upper bound, named in `dynamic`."""
+    """A method's input or output; a dimension that varies is its bound, named in `dynamic`."""
 
     name: str
     dtype: str

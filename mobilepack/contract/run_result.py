@@ -1,4 +1,8 @@
-"""run_result.json: what came back from a device for one run plan."""
+"""run_result.json: what came back from a device for one run plan.
+
+JSON has no NaN and no infinity: a call that produced any is a row with `non_finite` > 0 and no
+other numbers. Logits are float32, written with at least 9 significant digits.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +20,19 @@ class Row(Contract):
         item: Name of the teacher item.
         position: Position (from 0) of the last token fed; the logits predict `position + 1`.
         call_tokens: How many tokens the call fed.
+        non_finite: How many of all logits are NaN or infinite; when not 0, `sampled` and the tops
+            are empty and the rest 0 or None.
         sampled: Logits at the plan's `sample_ids`, float32.
-        top_ids: The plan's `top_k` largest logits' ids, largest first, ties by lower id.
+        top_ids: Ids of the plan's `top_k` largest logits, largest first, ties by lower id.
         top_logits: Their logits.
         logsumexp: Natural log of the sum of exp of all logits.
         next_logit: Logit of the item's next token, None after its last.
     """
 
     item: str
-    position: int
-    call_tokens: int
+    position: int = Field(ge=0)
+    call_tokens: int = Field(ge=1)
+    non_finite: int = Field(ge=0, default=0)
     sampled: tuple[float, ...]
     top_ids: tuple[int, ...]
     top_logits: tuple[float, ...]
@@ -34,7 +41,14 @@ class Row(Contract):
 
 
 class Generated(Contract):
-    """Tokens of one greedy generation; `stopped` says whether a stop id ended it."""
+    """Tokens of one greedy generation.
+
+    Attributes:
+        token_ids: New tokens, a stop id included if one ended it.
+        stopped: Whether a stop id ended it.
+        ttft_ns: From the first call to the first new token.
+        decode_ns: Time of each following token, one fewer than `token_ids`.
+    """
 
     item: str
     token_ids: tuple[int, ...]
@@ -47,7 +61,8 @@ class Timing(Contract):
     """Raw samples of one timed item, nanoseconds of a monotonic clock, warm-ups excluded.
 
     Attributes:
-        prefill_ns: One sample per repetition: the whole prompt, first logits included.
+        prefill_ns: One sample per repetition: the whole prompt, its last logits included; empty
+            when the item has no prompt.
         decode_ns: Per repetition, one sample per generated token.
     """
 
@@ -57,11 +72,17 @@ class Timing(Contract):
 
 
 class Memory(Contract):
-    """Resident memory of the running process in bytes."""
+    """Resident memory of the running process in bytes.
 
-    before_load_bytes: int
-    after_load_bytes: int
-    peak_bytes: int
+    Attributes:
+        before_load_bytes: With the runtime's libraries loaded, before the program.
+        after_load_bytes: With the program loaded, before the first call.
+        peak_bytes: High-water mark since before the load.
+    """
+
+    before_load_bytes: int = Field(ge=0)
+    after_load_bytes: int = Field(ge=0)
+    peak_bytes: int = Field(ge=0)
 
 
 class Environment(Contract):
@@ -70,27 +91,38 @@ class Environment(Contract):
     Attributes:
         kind: `host`, `emulator`, `simulator` or `device`.
         representative: Whether its timings may stand for a user's device.
+        threads: Threads the runtime's pool really had.
         runtime: Runtime and library versions by name.
-        conditions: Load average, governor, thermal state and the like, as text by name.
+        conditions: Load average, governor, thermal state and the like, as text by name; what
+            changes is given twice, `<name>_before` and `<name>_after`.
     """
 
     kind: Literal["host", "emulator", "simulator", "device"]
     representative: bool
     name: str
     cpu: str
-    threads: int
+    threads: int = Field(ge=1)
     runtime: dict[str, str]
-    conditions: dict[str, str] = {}
+    conditions: dict[str, str] = Field(default_factory=dict)
 
 
 class RunResult(Contract):
-    """Everything one run brought back."""
+    """Everything one run brought back.
+
+    Attributes:
+        plan_sha256: sha256 (hex) of the bytes of the run_plan.json that was obeyed.
+        load_ns: Opening the program and preparing the method, before the first call.
+    """
 
     schema_: Literal["mobilepack/run-result/1"] = Field("mobilepack/run-result/1", alias="schema")
-    plan_sha256: str
-    load_ns: int
+    plan_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    load_ns: int = Field(ge=0)
     rows: tuple[Row, ...] = ()
     generated: tuple[Generated, ...] = ()
     timings: tuple[Timing, ...] = ()
     memory: Memory
     environment: Environment
+
+    def to_json(self) -> str:
+        """Return it on one line: it can hold a million numbers, which nobody reads by eye."""
+        return self.model_dump_json(by_alias=True) + "\n"

@@ -23,7 +23,7 @@ from mobilepack.pipeline.package import PROGRAM, ProgramFacts, copy_companions, 
 from mobilepack.pipeline.program import write_program
 from mobilepack.pipeline.reference import Passage, choose_passages, record_reference
 from mobilepack.pipeline.stages import Stages
-from mobilepack.pipeline.workspace import open_workspace
+from mobilepack.pipeline.workspace import FULL, disk_full, open_workspace
 
 if TYPE_CHECKING:
     import torch
@@ -38,22 +38,31 @@ def build_package(model: LoadedModel, plan: BuildPlan, out: Path, stages: Stages
             same plan can go on from.
     """
     tokenizer = Tokenizer.open(model.checkpoint.folder)
+    passages = reference_passages(model, plan)  # first, for it may refuse the tokenizer
     workspace = open_workspace(out, plan.target, content_id(plan))
     try:
-        facts = _program(model, plan, workspace.folder, stages)
+        facts = _program(model, plan, passages, workspace.folder, stages)
         with stages.stage("package"):
             copy_companions(model, tokenizer.info(), workspace.folder)
             manifest = write_manifest(
                 workspace.folder, model, plan, facts, tokenizer.info(), stages.costs
             )
             workspace.publish()
-    except Exception:
+    except Exception as err:
         workspace.discard()
+        if isinstance(err, OSError) and err.errno in FULL:
+            raise disk_full(out, "the package did not fit", err) from err
         raise
     return manifest
 
 
-def _program(model: LoadedModel, plan: BuildPlan, folder: Path, stages: Stages) -> ProgramFacts:
+def _program(
+    model: LoadedModel,
+    plan: BuildPlan,
+    passages: tuple[Passage, ...],
+    folder: Path,
+    stages: Stages,
+) -> ProgramFacts:
     with stages.stage("export"):
         import torch
 
@@ -67,7 +76,6 @@ def _program(model: LoadedModel, plan: BuildPlan, folder: Path, stages: Stages) 
     facts = _lowered(model, plan, exported, rope, metadata, folder / PROGRAM, stages)
     if not (folder / "reference" / INDEX).exists():
         with stages.stage("reference") as on_share:
-            passages = reference_passages(model, plan)
             record_reference(exported, model.weights, rope, plan.recipe, passages, on_share).write(
                 folder / "reference"
             )
@@ -107,12 +115,12 @@ def reference_passages(model: LoadedModel, plan: BuildPlan) -> tuple[Passage, ..
     """
     tokenizer = Tokenizer.open(model.checkpoint.folder)
     ids = _text_ids(tokenizer, plan.max_seq_len + 64)
-    if max(ids) >= model.spec.vocab_size:
+    if not ids or max(ids) >= model.spec.vocab_size:
+        made = f"token id {max(ids)}" if ids else "no ids of English text"
         raise UsageError(
             "tokenizer-mismatch",
             f"the tokenizer in {model.checkpoint.folder} does not belong to this model",
-            why=f"it made token id {max(ids)}, but config.json says vocab_size = "
-            f"{model.spec.vocab_size}",
+            why=f"it made {made}, but config.json says vocab_size = {model.spec.vocab_size}",
             next="put the tokenizer that came with the weights into the folder",
         )
     return choose_passages(ids, model.spec.vocab_size, model.weights.parameters(), plan.max_seq_len)
@@ -124,6 +132,6 @@ def _text_ids(tokenizer: Tokenizer, count: int) -> list[int]:
     texts = 8
     while True:
         ids = tokenizer.encode("\n".join(held_out_text(texts)))
-        if len(ids) >= count:
+        if len(ids) >= count or not ids:
             return ids[:count]
         texts *= 2

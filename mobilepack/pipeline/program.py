@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import shutil
@@ -10,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mobilepack.contract.base import write_atomically
 from mobilepack.errors import BuildError
+from mobilepack.pipeline.workspace import FULL, disk_full
 
 if TYPE_CHECKING:
     import torch
@@ -36,8 +37,8 @@ def write_program(
     from mobilepack.backends.xnnpack.emit import Observer, ProgramFile, Sources, fill
 
     total = len(lowered.head) + lowered.layout.size
-    journal = _Journal(path.with_name(_JOURNAL), lowered)
     _require_room(path, total - (path.stat().st_size if path.exists() else 0))
+    journal = _Journal(path, lowered)
     done = 0
 
     def advance(count: int) -> None:
@@ -51,48 +52,48 @@ def write_program(
         fill(file, lowered.layout, Sources(weights, rope), observer)
         file.finish(lowered.head, lowered.layout.size)
     except OSError as err:
-        if err.errno == errno.ENOSPC:
-            raise _disk_full(path, total) from err
+        if err.errno in FULL:
+            raise _too_big(path, total, err) from err
         raise
     finally:
         file.close()
-    journal.remove()
+        journal.close()
 
 
 class _Journal:
-    """Which regions of the file are complete, one index per line after the layout's hash."""
+    """Which regions of the file are complete, one index per line after the layout's hash.
 
-    def __init__(self, path: Path, lowered: Lowered) -> None:
-        digest = hashlib.sha256(lowered.head)
-        digest.update(repr([(r.offset, r.size) for r in lowered.layout.regions]).encode())
-        name = digest.hexdigest()
-        self._path = path
-        lines = path.read_text().split("\n") if path.exists() else []
+    It stays beside the program until the package is published, for a build that is killed later.
+    """
+
+    def __init__(self, program: Path, lowered: Lowered) -> None:
+        path, name = program.with_name(_JOURNAL), _layout_hash(lowered)
+        lines = path.read_text().split("\n") if path.exists() and program.exists() else []
         same = bool(lines) and lines[0] == name
         # a line cut short by the kill has no newline after it and is dropped
         self.done = frozenset(int(line) for line in lines[1:-1]) if same else frozenset[int]()
-        if not same:
-            path.write_text(name + "\n")
+        text = "".join(f"{line}\n" for line in (name, *sorted(self.done)))
+        write_atomically(path, text)
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND)
 
     def add(self, region: int) -> None:
         os.write(self._file, f"{region}\n".encode())
 
-    def remove(self) -> None:
+    def close(self) -> None:
         os.close(self._file)
-        self._path.unlink()
+
+
+def _layout_hash(lowered: Lowered) -> str:
+    digest = hashlib.sha256(lowered.head)
+    for region in lowered.layout.regions:
+        digest.update(repr(region).encode())
+    return digest.hexdigest()
 
 
 def _require_room(path: Path, size: int) -> None:
     if shutil.disk_usage(path.parent).free < size:
-        raise _disk_full(path, size)
+        raise _too_big(path, size)
 
 
-def _disk_full(path: Path, size: int) -> BuildError:
-    free = shutil.disk_usage(path.parent).free
-    return BuildError(
-        "disk-full",
-        f"cannot write {path.name}",
-        why=f"it needs {size / 1e6:.0f} MB in {path.parent.parent}, which has {free / 1e6:.0f} MB",
-        next="free some space, or choose another folder with -o",
-    )
+def _too_big(path: Path, size: int, err: OSError | None = None) -> BuildError:
+    return disk_full(path.parent.parent, f"{path.name} needs {size / 1e6:.1f} MB", err)

@@ -113,7 +113,7 @@ def record_reference(
         sample_ids=sampled,
         top_k=min(TOP_K, vocab_size),
         variants=tuple(kinds),
-        passages=tuple(ReferenceSequence(name=s.name, token_ids=s.token_ids) for s in passages),
+        sequences=tuple(ReferenceSequence(name=s.name, token_ids=s.token_ids) for s in passages),
         perturbation=PERTURBATION if "floor" in kinds else None,
         greedy=greedy,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -14,8 +15,14 @@ from pathlib import Path
 from filelock import FileLock
 
 from mobilepack.contract.base import write_atomically
+from mobilepack.contract.package import MANIFEST
+from mobilepack.errors import BuildError, UsageError
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Why a write fails on a full disk, over a quota, or past the limit of a file's size."""
 
 _STATE = ".build.json"
+_RUNS = "runs"  # what `verify` and `bench` measured (contract/run_folder.py)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +38,18 @@ class Workspace:
     final: Path
 
     def publish(self) -> None:
-        """Replace the final folder by this one; a reader finds the old package or the new."""
-        (self.folder / _STATE).unlink(missing_ok=True)
-        old = self.final.with_name(f".{self.final.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
+        """Replace the final folder by this one, which keeps the runs of the old one.
+
+        A reader finds a whole package or, for an instant, none. If that instant is the last of
+        this process, the next build puts the old package back (`locked`).
+        """
+        for path in self.folder.rglob(".*"):  # state, journal, files that a kill cut short
+            path.unlink(missing_ok=True)
+        old = _old(self.final)
         if self.final.exists():
             self.final.rename(old)
         self.folder.rename(self.final)
-        shutil.rmtree(old, ignore_errors=True)
+        _retire(old, self.final)
 
     def discard(self) -> None:
         """Remove everything that was written."""
@@ -47,10 +58,72 @@ class Workspace:
 
 @contextmanager
 def locked(out: Path, target: str) -> Iterator[None]:
-    """Hold the build lock of one target in one output folder; waits for another build."""
-    out.mkdir(parents=True, exist_ok=True)
-    with FileLock(out / f".{target}.lock"):
+    """Hold the build lock of one target in one output folder; waits for another build.
+
+    What a build that was killed while it published left is put right first.
+
+    Raises:
+        UsageError: The folder cannot be written, or what lies at the package's place is none.
+    """
+    lock, final = FileLock(out / f".{target}.lock"), out / target
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as err:
+        raise UsageError(
+            "unwritable-output",
+            f"cannot write packages to {out}",
+            why=str(err),
+            next="choose a folder you may write to with -o",
+        ) from err
+    try:
+        _retire(_old(final), final)
+        _refuse_foreign(final)
         yield
+    finally:
+        lock.release()
+
+
+def _refuse_foreign(final: Path) -> None:
+    """Refuse to replace what no build wrote: it would be deleted."""
+    if not final.exists() or (final / MANIFEST).is_file():
+        return
+    if final.is_dir() and not any(final.iterdir()):
+        return
+    raise UsageError(
+        "not-a-package",
+        f"will not replace {final}",
+        why=f"it has no {MANIFEST}, so it is not a package, and replacing would delete it",
+        next="choose another folder with -o, or move it away",
+    )
+
+
+def disk_full(folder: Path, what: str, err: OSError | None = None) -> BuildError:
+    """Return the error for a package that does not fit; `what` says what needed the room."""
+    free = shutil.disk_usage(folder).free
+    cause = f": {err.strerror}" if err is not None else ""
+    return BuildError(
+        "disk-full",
+        f"cannot write a package to {folder}",
+        why=f"{what}, and {free / 1e6:.1f} MB are free{cause}",
+        next="free some space, or choose another folder with -o",
+    )
+
+
+def _old(final: Path) -> Path:
+    return final.with_name(f".{final.name}.old")
+
+
+def _retire(old: Path, final: Path) -> None:
+    """Remove a replaced package once its successor is there; until then it is the package."""
+    if not old.exists():
+        return
+    if not final.exists():
+        old.rename(final)
+        return
+    if (old / _RUNS).exists() and not (final / _RUNS).exists():
+        (old / _RUNS).rename(final / _RUNS)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def open_workspace(out: Path, target: str, plan_id: str) -> Workspace:

@@ -76,7 +76,7 @@ class AttentionEmitter:
         self._iota = iota
         self._masks: dict[int, int] = {}
         self._delegates: dict[Shape | int, int] = {}
-        self._copies: dict[tuple[int, int], tuple[int, int]] = {}
+        self._parts: dict[int, int] = {}
         self._dummy = program.tensor([1], dynamic=False)
         self.operators = 0
         self.workspace_bytes = 0
@@ -117,12 +117,16 @@ class AttentionEmitter:
         """Attend for any number of tokens, inside XNNPACK."""
         program, shape = self._program, call.shape
         mask = self._mask(shape.window, positions)
-        keys, values = self._filled_part(shape)
-        one, zero = program.integer(1), program.integer(0)
-        for cache, part in ((call.key_cache, keys), (call.value_cache, values)):
-            program.kernel(
-                "aten::slice_copy", "Tensor_out", cache, one, zero, positions.end, one, part, part
-            )
+        keys, values = self._filled_part(call.key_cache), self._filled_part(call.value_cache)
+        one = program.integer(1)
+        sizes = (
+            one,
+            positions.end,
+            *(program.integer(n) for n in (shape.kv_heads, shape.head_dim)),
+        )
+        size_list = program.integers(sizes)
+        for part in (keys, values):
+            program.resize(part, size_list)
         if shape not in self._delegates:
             graph = self._attention_graph(shape)
             self._delegates[shape] = self._store(graph)
@@ -133,12 +137,11 @@ class AttentionEmitter:
         self.workspace_bytes = max(self.workspace_bytes, graph.workspace_bytes())
         return self._program.add_delegate(graph.serialise())
 
-    def _filled_part(self, shape: Shape) -> tuple[int, int]:
-        size = (shape.kv_heads, shape.head_dim)
-        if size not in self._copies:
-            dims = [1, self._context, *size]
-            self._copies[size] = (self._program.tensor(dims), self._program.tensor(dims))
-        return self._copies[size]
+    def _filled_part(self, cache: int) -> int:
+        """Return a second name for a cache, which can be cut to the positions in use."""
+        if cache not in self._parts:
+            self._parts[cache] = self._program.view(cache, dynamic=True)
+        return self._parts[cache]
 
     def _mask(self, window: int, positions: Positions) -> int:
         if window in self._masks:

@@ -59,8 +59,7 @@ class ProgramFile:
 
     def finish(self, head: bytes, size: int) -> None:
         """Write the head, set the file's length and force it to disk."""
-        self._file.seek(0)
-        self._file.write(head)
+        self.write(-self._base, head)
         self._file.truncate(self._base + size)
         os.fsync(self._file.fileno())
 

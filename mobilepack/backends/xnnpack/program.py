@@ -21,6 +21,7 @@ _SCALAR = {
     "int8": ScalarType.CHAR,
     "uint8": ScalarType.BYTE,
 }
+_NAMES = {scalar: name for name, scalar in _SCALAR.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,10 @@ class ProgramBuilder:
         """Return the index of None."""
         return self._scalar("null", None, et.Null())
 
+    def integers(self, values: Sequence[int]) -> int:
+        """Return the index of a list of ints, given the indices of its items."""
+        return self._add(et.IntList(items=list(values)))
+
     def scalar_output(self, kind: type[int] | type[bool] = int) -> int:
         """Return the index of an int or bool that a kernel writes."""
         value = et.Bool(bool_val=False) if kind is bool else et.Int(int_val=0)
@@ -93,9 +98,11 @@ class ProgramBuilder:
         self._persistent.add(index)
         return index
 
-    def view(self, of: int, shape: Sequence[int], dtype: str, *, dynamic: bool = False) -> int:
-        """Add a second name, of another shape, for a tensor's memory."""
-        index = self._tensor(shape, dtype, dynamic=dynamic)
+    def view(self, of: int, shape: Sequence[int] | None = None, *, dynamic: bool = False) -> int:
+        """Add a second name for a tensor's memory, of the same element type."""
+        tensor = self._values[of].val
+        sizes = tensor.sizes if shape is None else shape
+        index = self._tensor(sizes, _NAMES[tensor.scalar_type], dynamic=dynamic)
         self._root[index] = self._root[of]
         return index
 
@@ -110,6 +117,18 @@ class ProgramBuilder:
         operator = self._operators.setdefault((name, overload), len(self._operators))
         self.kernel_calls[name] = self.kernel_calls.get(name, 0) + 1
         self._emit(et.KernelCall(op_index=operator, args=list(args)))
+
+    def resize(self, tensor: int, sizes: int) -> None:
+        """Set a tensor's sizes without touching its memory.
+
+        `aten::empty` is the one kernel that does just that; on a view it exposes the first part of
+        what another name holds, which `slice_copy` would copy.
+
+        Args:
+            tensor: Whose sizes are set.
+            sizes: From `integers`.
+        """
+        self.kernel("aten::empty", "out", sizes, self.null(), tensor, tensor)
 
     def add_delegate(self, blob: bytes) -> int:
         """Store an XNNPACK blob; returns the delegate's index."""

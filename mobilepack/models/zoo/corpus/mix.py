@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
-MixName = Literal["even", "copying"]
+MixName = Literal["even", "copying", "late"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,22 @@ MIXES: Final[dict[MixName, Mix]] = {
             "count": 0.7,
             "largest": 2.0,
             "fact": 2.5,
+        },
+    ),
+    # The last and longest phase: what is still weak, and questions about whole stories.
+    "late": Mix(
+        {"text": 17, "drills": 50, "reading": 26, "mixed": 6, "echo": 1},
+        {
+            "add": 9.0,
+            "subtract": 1.0,
+            "next": 3.0,
+            "recall": 6.0,
+            "copy": 2.0,
+            "reverse": 0.7,
+            "sort": 1.0,
+            "count": 0.7,
+            "largest": 1.5,
+            "fact": 3.0,
         },
     ),
 }

@@ -91,4 +91,6 @@ def write_folder(trained: Trained, folder: Path) -> None:
     trained.tokenizer.save(str(folder / "tokenizer.json"))
     state = trained.network.state_dict()
     weights = {name: value.to(torch.bfloat16).contiguous() for name, value in state.items()}
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    path = folder / "model.safetensors"
+    save_file(weights, path, metadata={"format": "pt"})
+    path.chmod(0o644)  # safetensors writes it for its owner alone

@@ -37,9 +37,9 @@ class Recipe:
     shape: Shape = field(default_factory=Shape)
     phases: tuple[Phase, ...] = (
         Phase(300, 16, 128),
-        Phase(400, 16, 128, "copying"),
-        Phase(200, 8, 256, "copying"),
-        Phase(100, 4, 512),
+        Phase(300, 16, 128, "copying"),
+        Phase(500, 8, 256, "late"),
+        Phase(100, 4, 512, "late"),
     )
     rates: Rates = field(default_factory=Rates)
     decay_share: float = 0.4
@@ -140,33 +140,41 @@ def _gradients(replica: Network, tokens: Tensor, weights: Tensor, total: float) 
     return float(loss.detach())
 
 
-def _prepare(recipe: Recipe, work: Path) -> tuple[Tokenizer, list[data.Rows]]:
-    """Make the tokenizer and all rows, or read them if an earlier start made them."""
-    tokenizer_path, rows_path = work / "tokenizer.json", work / "rows.pt"
-    if rows_path.exists():
-        stored: list[Tensor] = torch.load(rows_path, weights_only=True)
-        rows = [data.Rows(*pair) for pair in zip(stored[::2], stored[1::2], strict=True)]
-        return Tokenizer.from_file(str(tokenizer_path)), rows
+def _tokenizer(recipe: Recipe, work: Path) -> Tokenizer:
+    """Train the tokenizer, or read the one that an earlier start trained."""
+    path = work / "tokenizer.json"
+    if path.exists():
+        return Tokenizer.from_file(str(path))
     size = recipe.shape.vocab_size
     tokenizer = data.train_tokenizer(recipe.seed, recipe.tokenizer_documents, size)
-    tokenizer.save(str(tokenizer_path))
-    rows = []
-    for index, phase in enumerate(recipe.phases):
-        # One stream a phase: making the first longer leaves its earlier rows as they are.
-        stream = data.token_stream(tokenizer, recipe.seed + index, phase.mix)
-        rows.append(data.make_rows(stream, phase.steps * phase.rows * WORKERS, phase.length))
-    torch.save([part for pair in rows for part in (pair.tokens, pair.weights)], rows_path)
-    return tokenizer, rows
+    tokenizer.save(str(path))
+    return tokenizer
 
 
-def _batch(recipe: Recipe, rows: list[data.Rows], step: int) -> tuple[Tensor, Tensor]:
-    for phase, part in zip(recipe.phases, rows, strict=True):
-        if step < phase.steps:
-            size = phase.rows * WORKERS
-            chosen = slice(step * size, (step + 1) * size)
-            return part.tokens[chosen], part.weights[chosen]
-        step -= phase.steps
-    raise IndexError(step)
+class _Feed:
+    """Hands out the batches of a recipe; makes a phase's rows when the phase begins."""
+
+    def __init__(self, recipe: Recipe, tokenizer: Tokenizer) -> None:
+        self.recipe = recipe
+        self.tokenizer = tokenizer
+        self.ready = -1
+        self.rows = data.Rows(torch.empty(0), torch.empty(0))
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return tokens and weights, [rows, length + 1] each, for a step counted from 0."""
+        index = 0
+        while step >= self.recipe.phases[index].steps:
+            step -= self.recipe.phases[index].steps
+            index += 1
+        phase = self.recipe.phases[index]
+        if index != self.ready:
+            # One stream a phase: the rows of one do not depend on the others.
+            stream = data.token_stream(self.tokenizer, self.recipe.seed + index, phase.mix)
+            self.rows = data.make_rows(stream, phase.steps * phase.rows * WORKERS, phase.length)
+            self.ready = index
+        size = phase.rows * WORKERS
+        chosen = slice(step * size, (step + 1) * size)
+        return self.rows.tokens[chosen], self.rows.weights[chosen]
 
 
 def train(
@@ -181,7 +189,7 @@ def train(
 
     Args:
         recipe: what to train.
-        work: folder for rows, tokenizer and checkpoint.
+        work: folder for tokenizer and checkpoint.
         stop_after_steps: leave off, with a checkpoint, once this many steps are done in all.
         stop_after_s: leave off, with a checkpoint, after this long.
         report: called with one line of progress now and then.
@@ -189,8 +197,9 @@ def train(
     begun = time.monotonic()
     work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    tokenizer, rows = _prepare(recipe, work)
-    report(f"data ready after {time.monotonic() - begun:.0f} s")
+    tokenizer = _tokenizer(recipe, work)
+    report(f"tokenizer ready after {time.monotonic() - begun:.0f} s")
+    feed = _Feed(recipe, tokenizer)
     trainer = _Trainer(recipe)
     checkpoint = work / "state.pt"
     first = trainer.load(checkpoint) if checkpoint.exists() else 0
@@ -198,7 +207,7 @@ def train(
     last = min(recipe.steps, stop_after_steps or recipe.steps)
     step = first
     for step in range(first, last):
-        loss = trainer.step(*_batch(recipe, rows, step), recipe.rate_share(step))
+        loss = trainer.step(*feed.batch(step), recipe.rate_share(step))
         late = stop_after_s is not None and time.monotonic() - begun > stop_after_s
         if late or step + 1 == last or (step + 1) % recipe.checkpoint_steps == 0:
             trainer.save(checkpoint, step + 1)

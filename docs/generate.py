@@ -1,0 +1,89 @@
+"""The generated parts of the documentation; `make docs` writes them, `make check` compares them."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import sys
+import typing
+
+import click
+from pydantic import BaseModel
+
+from mobilepack.cli.app import VERBS, root
+from mobilepack.target import TargetFile, load_target, target_names
+
+
+def target_table() -> str:
+    """Return the table of shipped targets."""
+    rows = ["| target | backend | default recipe | runs on |", "| --- | --- | --- | --- |"]
+    for name in target_names():
+        target = load_target(name)
+        recipe = f"{target.recipe.linear} group {target.recipe.group_size}"
+        recipe += f", embedding {target.recipe.embedding}"
+        rows.append(f"| `{name}` | {target.backend} | {recipe} | {', '.join(target.runs_on)} |")
+    return "\n".join(rows) + "\n"
+
+
+def target_keys() -> str:
+    """Return one table per table of a target file, from the models and their docstrings."""
+    return "\n".join(_keys_of(TargetFile, ""))
+
+
+def _keys_of(model: type[BaseModel], prefix: str) -> list[str]:
+    texts = _attributes(model)
+    rows = [f"### {f'`[{prefix}]`' if prefix else 'At the top'}", ""]
+    rows += ["| key | value | meaning |", "| --- | --- | --- |"]
+    nested: list[str] = []
+    for name, field in model.model_fields.items():
+        key, kind = field.alias or name, field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            nested += _keys_of(kind, f"{prefix}.{key}".lstrip("."))
+            continue
+        needed = "" if field.is_required() else " (optional)"
+        rows.append(f"| `{key}` | {_type_text(kind)}{needed} | {texts.get(name, '')} |")
+    return ([*rows, ""] if len(rows) > 4 else []) + nested
+
+
+def _attributes(model: type[BaseModel]) -> dict[str, str]:
+    """Return the `Attributes:` section of a docstring as name → text."""
+    section = (inspect.getdoc(model) or "").partition("Attributes:\n")[2]
+    items = re.findall(r"^ {4}(\w+): (.*(?:\n {6,}.*)*)", section, re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in items}
+
+
+def _type_text(kind: object) -> str:
+    if typing.get_origin(kind) is typing.Literal:
+        return " or ".join(f"`{value!r}`".replace("'", '"') for value in typing.get_args(kind))
+    if typing.get_origin(kind) is tuple:
+        return "array of text"
+    names = {str: "text", int: "integer", float: "number"}
+    options = [names[arg] for arg in typing.get_args(kind) or (kind,) if arg in names]
+    return " or ".join(options)
+
+
+def cli_reference() -> str:
+    """Return the help page of every verb."""
+    pages = [_help(["mobilepack"], root)]
+    with click.Context(root) as context:
+        for verb in VERBS:
+            command = root.get_command(context, verb)
+            if command is None:
+                raise LookupError(verb)
+            pages.append(_help(["mobilepack", verb], command))
+    return "\n".join(pages)
+
+
+def _help(path: list[str], command: click.Command) -> str:
+    settings = {**root.context_settings, "max_content_width": 100, "terminal_width": 100}
+    context = click.Context(root, info_name=path[0], **settings)
+    if len(path) > 1:
+        context = click.Context(command, info_name=path[1], parent=context)
+    text = click.unstyle(command.get_help(context)).strip()
+    return f"## {' '.join(path)}\n\n```text\n{text}\n```\n"
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("NO_COLOR", "1")
+    sys.stdout.write(cli_reference())

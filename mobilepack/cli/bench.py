@@ -1,0 +1,182 @@
+"""`mobilepack bench`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mobilepack.cli import options, packages, render
+from mobilepack.cli.progress import steps
+
+if TYPE_CHECKING:
+    from mobilepack.commands.bench import BenchResult
+    from mobilepack.contract.bench import Bench, BenchTest, Statistics
+
+
+@click.command(
+    epilog="""\b
+Example
+  mobilepack bench
+  mobilepack bench out/mine/xnnpack -p 128 -p 512 -n 64 --depth 0 --depth 256 --json
+"""
+)
+@packages.package_argument
+@options.device_option
+@click.option(
+    "-p",
+    "--n-prompt",
+    "prompts",
+    type=click.IntRange(min=0),
+    multiple=True,
+    default=(512,),
+    show_default=True,
+    metavar="TOKENS",
+    help="Prompt length of a pp test; may be given several times.",
+)
+@click.option(
+    "-n",
+    "--n-gen",
+    "gens",
+    type=click.IntRange(min=0),
+    multiple=True,
+    default=(128,),
+    show_default=True,
+    metavar="TOKENS",
+    help="Generated tokens of a tg test; may be given several times.",
+)
+@click.option(
+    "--depth",
+    "depths",
+    type=click.IntRange(min=0),
+    multiple=True,
+    default=(0,),
+    show_default=True,
+    metavar="TOKENS",
+    help="Tokens in the KV cache before the clock starts; may be given several times.",
+)
+@click.option(
+    "-r",
+    "--repetitions",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Timed rounds of each test.",
+)
+@click.option(
+    "--warmups",
+    type=click.IntRange(min=0),
+    default=3,
+    show_default=True,
+    help="Untimed rounds before them.",
+)
+@click.option(
+    "--cooldown",
+    "cooldown_s",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Pause before each round.",
+)
+@options.threads_option
+@options.timeout_option(3600)
+@options.json_option
+def command(  # noqa: PLR0913 - one parameter per option
+    package: Path | None,
+    device: str,
+    prompts: tuple[int, ...],
+    gens: tuple[int, ...],
+    depths: tuple[int, ...],
+    repetitions: int,
+    warmups: int,
+    cooldown_s: float,
+    threads: int,
+    timeout_s: float,
+    as_json: bool,
+) -> None:
+    """Time a package: prompt processing, generation, load, memory.
+
+    The terms are llama-bench's: ppN processes a prompt of N tokens, tgN generates N. Tokenisation
+    and sampling are outside the clock; TTFT excludes loading. Memory is taken in a process of its
+    own. Numbers of this machine are marked `representative: false`: they are not a phone's.
+    """
+    from mobilepack.commands.bench import BenchOptions, bench
+
+    chosen = packages.existing_or_built(package, quiet=as_json)
+    asked = BenchOptions(
+        prompt_tokens=prompts,
+        gen_tokens=gens,
+        depths=depths,
+        warmups=warmups,
+        repetitions=repetitions,
+        cooldown_s=cooldown_s,
+        threads=threads,
+        timeout_s=timeout_s,
+    )
+    with steps("bench", quiet=as_json) as progress:
+        result = bench(chosen, asked, on_progress=lambda p: progress.step(p.item, p.done, p.total))
+    if as_json:
+        render.document("bench", render.plain(result))
+    else:
+        print_result(result)
+
+
+def print_result(result: BenchResult) -> None:
+    """Print llama-bench's table, then what it lacks: spread, verdict, TTFT, load, memory."""
+    bench = result.bench
+    title = f"{bench.model} {bench.recipe}"
+    render.table(
+        ("model", "size", "params", "backend", "test", "t/s", "median", "p90", "verdict"),
+        [_row(title, bench, test) for test in bench.tests],
+    )
+    for test in bench.tests:
+        if test.ttft_ms is not None:
+            render.line(f"{test.test}: TTFT {_milliseconds(test.ttft_ms)}")
+        if test.decode_token_ms is not None:
+            render.line(f"{test.test}: per token {_milliseconds(test.decode_token_ms)}")
+    print_conditions(bench)
+    for name, why in result.skipped:
+        render.line(f"{render.status('not run')}  {name}: {why}")
+    render.line(f"results: {result.folder / 'bench.json'}")
+
+
+def _row(title: str, bench: Bench, test: BenchTest) -> tuple[str, ...]:
+    speed = test.round_tok_per_s
+    return (
+        title,
+        render.size(bench.program_bytes),
+        f"{bench.parameters / 1e6:.2f} M",
+        bench.backend,
+        test.test,
+        f"{test.avg_ts:.2f} ± {test.stddev_ts:.2f}",
+        f"{speed.median:.2f}",
+        f"{speed.p90:.2f}",
+        speed.verdict,
+    )
+
+
+def _milliseconds(values: Statistics) -> str:
+    return f"median {values.median:.2f} ms, p90 {values.p90:.2f} ms, {values.samples} samples"
+
+
+def print_conditions(bench: Bench) -> None:
+    """Print load, memory and what the numbers stand for."""
+    loads = ", ".join(f"{load:.0f}" for load in bench.load_ms)
+    render.line(f"load: {loads} ms (one process each)")
+    render.line(
+        f"memory: {render.size(bench.loaded_bytes)} after loading,"
+        f" {render.size(bench.peak_over_base_bytes)} at the peak, over the empty process"
+    )
+    protocol = bench.protocol
+    render.line(
+        f"protocol: {protocol.warmups} warm-ups, {protocol.repetitions} repetitions,"
+        f" {protocol.threads} threads, chunks of {protocol.prefill_chunk}; clock: {protocol.clock}"
+    )
+    place = f"{bench.environment.name}, {bench.environment.cpu}"
+    stands = "a user's device" if bench.representative else "this machine only, not a phone"
+    render.line(
+        f"device: {bench.device} ({place}); representative: {str(bench.representative).lower()}"
+        f" ({stands})"
+    )

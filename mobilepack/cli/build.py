@@ -1,0 +1,111 @@
+"""`mobilepack build`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mobilepack.cli import options, render
+from mobilepack.cli.progress import steps
+
+if TYPE_CHECKING:
+    from mobilepack.commands.build import BuildOptions, Built
+
+
+@click.command(
+    epilog="""\b
+Example
+  mobilepack build
+  mobilepack build path/to/checkpoint --target xnnpack -o out/mine
+  mobilepack build HuggingFaceTB/SmolLM2-135M-Instruct --qembedding 8w --max-seq-len 2048
+  mobilepack build --dry-run --json
+"""
+)
+@options.build_options
+@options.output_option
+@click.option("--force", is_flag=True, help="Build even if the package is up to date.")
+@click.option(
+    "--dry-run", is_flag=True, help="Print the plan and its predicted cost; write nothing."
+)
+@options.json_option
+def command(out: Path, force: bool, dry_run: bool, as_json: bool, **values: Any) -> None:
+    """Turn a checkpoint into one package per target.
+
+    MODEL is a Hugging Face checkpoint folder or a hub id; without one, the embedded model. Packages
+    go to <output-dir>/<target>/ and are complete or not there. Building the same thing again does
+    nothing.
+    """
+    asked = replace(options.asked_for(values, out), force=force)
+    if dry_run:
+        print_plans(asked, as_json)
+        return
+    start = time.monotonic()
+    built = run_build(asked, quiet=as_json)
+    if as_json:
+        render.document("build", {"packages": render.plain(built)})
+        return
+    for package in built:
+        print_package(package)
+    render.line(f"took {time.monotonic() - start:.1f} s")
+
+
+def run_build(asked: BuildOptions, *, quiet: bool) -> tuple[Built, ...]:
+    """Build with progress on stderr unless quiet."""
+    from mobilepack.commands.build import build
+
+    options.make_folder(asked.out)
+    with steps("build", quiet=quiet) as progress:
+        return build(asked, on_stage=lambda stage, share: progress.step(stage, share, 1.0))
+
+
+def build_embedded(out: Path, *, quiet: bool) -> Path:
+    """Build the embedded model for the default target and return its package."""
+    from mobilepack.commands.build import BuildOptions
+
+    (built,) = run_build(BuildOptions(out=out), quiet=quiet)
+    return built.folder
+
+
+def print_plans(asked: BuildOptions, as_json: bool) -> None:
+    """Print what would be built, with its predicted cost."""
+    from mobilepack.cli.plan import print_prediction
+    from mobilepack.commands.plan import plan
+
+    predictions = plan(asked)
+    if as_json:
+        render.document("plan", {"predictions": render.plain(predictions)})
+        return
+    for prediction in predictions:
+        render.line(f"would write {asked.out / prediction.target}/")
+        print_prediction(prediction)
+
+
+def print_package(built: Built) -> None:
+    """Print what a package is, where it is and what it cost."""
+    manifest, plan = built.manifest, built.manifest.plan
+    recipe = plan.recipe
+    group = f" group {recipe.group_size}" if recipe.group_size else ""
+    program = sum(entry.bytes for entry in manifest.files if entry.path.endswith(".pte"))
+    state = "up to date" if built.up_to_date else "built"
+    render.line(f"{state}  {built.folder}")
+    render.line(
+        f"  {plan.model.source}: {plan.model.family}, {manifest.parameters:,} parameters;"
+        f" linear {recipe.linear}{group}, embedding {recipe.embedding}, KV cache {recipe.kv_cache}"
+    )
+    render.line(
+        f"  program {render.size(program)}, {manifest.quantised_share:.1%} of weights quantised,"
+        f" up to {plan.max_seq_len} tokens"
+    )
+    placement = manifest.placement
+    operators = placement.delegated_operators + placement.fallback_operators
+    render.line(
+        f"  {placement.delegated_operators} of {operators} operators in {plan.backend}, the rest in"
+        f" {len(placement.fallback)} kernels outside it (`mobilepack inspect` names them)"
+    )
+    if not built.up_to_date:
+        costs = [f"{stage.name} {stage.wall_s:.1f} s" for stage in manifest.stages]
+        render.line(f"  stages: {', '.join(costs)}")

@@ -1,0 +1,126 @@
+"""`mobilepack inspect`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from mobilepack.cli import options, render
+
+if TYPE_CHECKING:
+    from mobilepack.commands.inspect import CheckpointView, PackageView
+
+
+@click.command(
+    epilog="""\b
+Example
+  mobilepack inspect
+  mobilepack inspect path/to/checkpoint --json
+  mobilepack inspect out/xnnpack
+"""
+)
+@options.model_argument
+@options.source_options
+@options.json_option
+def command(
+    model: str | None,
+    model_option: str | None,
+    revision: str | None,
+    offline: bool,
+    as_json: bool,
+) -> None:
+    """Show what is in a checkpoint or a package.
+
+    MODEL is a checkpoint folder, a hub id or a package; without one, the embedded model. Nothing is
+    built or run; of a package every checksum is compared.
+    """
+    from mobilepack.commands.inspect import CheckpointView, inspect
+
+    chosen = options.one_model(model, model_option)
+    view = inspect(chosen, revision=revision, offline=offline)
+    if as_json:
+        render.document("inspect", render.plain(view))
+    elif isinstance(view, CheckpointView):
+        print_checkpoint(view)
+    else:
+        print_package(view)
+
+
+def print_checkpoint(view: CheckpointView) -> None:
+    """Print a checkpoint's decoder, sizes, tokenizer and licence."""
+    spec = view.spec
+    render.line(f"checkpoint  {view.source}" + (f" @ {view.revision}" if view.revision else ""))
+    render.line(f"folder      {view.folder}")
+    render.line(f"family      {spec.family}")
+    render.line(f"parameters  {view.parameters:,} ({', '.join(view.dtypes)})")
+    for kind in view.layers:
+        layer = kind.layer
+        heads = f"{layer.n_heads} heads, {layer.n_kv_heads} key/value heads of {layer.head_dim}"
+        window = f", window {layer.window}" if layer.window else ""
+        render.line(f"layers      {kind.count} × {heads}, feed-forward {layer.ffn_size}{window}")
+    tied = "tied to" if spec.tied_head else "separate from"
+    render.line(f"width       {spec.hidden_size}, vocabulary {spec.vocab_size:,}, head {tied} it")
+    render.line(f"positions   {spec.max_positions:,}, rope {spec.rope.kind} θ {spec.rope.theta:g}")
+    render.line(f"KV cache    {view.kv_bytes_per_token:,} bytes per token in fp32")
+    chat = "with" if view.chat_template else "without"
+    render.line(f"tokenizer   {', '.join(view.tokenizer_files) or 'none'}; {chat} a chat template")
+    files = f" ({', '.join(view.licence.files)})" if view.licence.files else ""
+    render.line(f"licence     {view.licence.name or 'not stated'}{files}")
+    render.line()
+    render.table(
+        ("component", "tensors", "parameters", "bytes"),
+        [(part.name, part.tensors, part.parameters, part.bytes) for part in view.components],
+    )
+
+
+def print_package(view: PackageView) -> None:
+    """Print a package's plan, files, memory, placement and newest runs."""
+    manifest, plan = view.manifest, view.manifest.plan
+    recipe = plan.recipe
+    group = f" group {recipe.group_size}" if recipe.group_size else ""
+    render.line(f"package     {view.root} (all checksums match)")
+    render.line(f"model       {plan.model.source}, {plan.model.family}, {manifest.parameters:,}")
+    render.line(f"target      {plan.target} through {plan.backend}, lowering {plan.lowering}")
+    render.line(
+        f"recipe      linear {recipe.linear}{group}, embedding {recipe.embedding},"
+        f" KV cache {recipe.kv_cache}; {manifest.quantised_share:.1%} of the weights quantised"
+    )
+    render.line(f"lengths     {plan.max_seq_len} positions, {plan.prefill_chunk} tokens per call")
+    memory = manifest.memory
+    render.line(
+        f"memory      parameters {render.size(memory.parameters_bytes)},"
+        f" KV cache {render.size(memory.kv_cache_bytes)},"
+        f" activations {render.size(memory.activations_bytes)}"
+    )
+    print_placement(view)
+    render.line(f"tokenizer   {', '.join(manifest.tokenizer.files)}")
+    render.line(f"licence     {manifest.licence.name or 'not stated'}")
+    for parity in view.runs.parity:
+        verdict = render.status("passed" if parity.passed else "failed")
+        render.line(f"verify      {verdict} on {parity.device}, {parity.utc}")
+    for bench in view.runs.bench:
+        tests = ", ".join(f"{test.test} {test.avg_ts:.1f} tok/s" for test in bench.tests)
+        render.line(f"bench       {tests} on {bench.device}, {bench.utc}")
+    render.line(f"plan id     {manifest.plan_id}")
+    render.line()
+    render.table(
+        ("weights", "parameters", "bytes"),
+        [(row.format, row.parameters, row.bytes) for row in manifest.weights],
+    )
+    render.line()
+    render.table(("file", "bytes"), [(entry.path, entry.bytes) for entry in manifest.files])
+
+
+def print_placement(view: PackageView) -> None:
+    """Print what the delegate runs and what fell back."""
+    placement = view.manifest.placement
+    operators = placement.delegated_operators + placement.fallback_operators
+    weights = placement.delegated_weight_bytes + placement.fallback_weight_bytes
+    share = placement.delegated_weight_bytes / weights if weights else 0.0
+    render.line(
+        f"placement   {placement.delegated_operators} of {operators} operators and {share:.1%} of"
+        f" the weight bytes in {placement.delegates} delegates"
+    )
+    fallback = ", ".join(f"{item.operator} ×{item.count}" for item in placement.fallback)
+    render.line(f"outside     {fallback or 'nothing'}")

@@ -1,0 +1,287 @@
+"""Options that several verbs share, each defined once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from mobilepack.errors import UsageError, near_misses
+
+if TYPE_CHECKING:
+    from mobilepack.commands.build import BuildOptions
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# Copies of the closed sets in contract/manifest.py, which is too slow to import for a help page; a
+# test compares them.
+LINEAR = ("8da4w", "fp32")
+GROUP_SIZES = ("32", "64", "128")
+EMBEDDING = ("4w", "8w", "fp32")
+KV_CACHE = ("fp32", "fp16", "int8")
+LOWERING = ("fast", "reference")
+
+DEFAULT_OUT = Path("out")
+DEFAULT_TARGET = "xnnpack"
+
+
+class Named(click.ParamType[str]):
+    """One of a few names; a misspelt one is answered with the near miss."""
+
+    name = "name"
+
+    def __init__(self, allowed: tuple[str, ...], metavar: str | None = None) -> None:
+        self.allowed = allowed
+        self.metavar = metavar or "|".join(allowed)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
+        """Return what the help page shows."""
+        return self.metavar
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """Check a value."""
+        text = str(value)
+        if text not in self.allowed:
+            self.fail(f"{text!r} is not known; {near_misses(text, list(self.allowed))}", param, ctx)
+        return text
+
+
+def model_argument(function: F) -> F:
+    """Add `[MODEL]` and its twin `--model`."""
+    function = click.option(
+        "-m",
+        "--model",
+        "model_option",
+        metavar="MODEL",
+        help="The same as the argument MODEL.",
+    )(function)
+    return click.argument("model", required=False, metavar="[MODEL]")(function)
+
+
+def one_model(argument: str | None, option: str | None) -> str | None:
+    """Return the model named by argument or option, None for the embedded one.
+
+    Raises:
+        UsageError: Both were given and differ.
+    """
+    if argument and option and argument != option:
+        raise UsageError(
+            "two-models",
+            "cannot take two models",
+            why=f"the argument says {argument!r}, --model says {option!r}",
+            next="give one of them",
+        )
+    return argument or option
+
+
+def source_options(function: F) -> F:
+    """Add `--revision` and `--offline`, which say where a hub model comes from."""
+    function = click.option(
+        "--offline", is_flag=True, help="Use only files that are on this machine already."
+    )(function)
+    return click.option(
+        "--revision", metavar="NAME", help="Branch, tag or commit of a model on the hub."
+    )(function)
+
+
+def recipe_options(function: F) -> F:
+    """Add the options that decide how weights, embedding and KV cache are stored."""
+    options = (
+        click.option(
+            "--recipe",
+            "--qlinear",
+            "linear",
+            type=Named(LINEAR),
+            help="Linear layers: 8da4w (int8 activations, int4 weights in groups) or fp32."
+            " Default: the target's.",
+        ),
+        click.option(
+            "--group-size",
+            type=Named(GROUP_SIZES),
+            help="Weights of a row that share one scale. Default: the target's.",
+        ),
+        click.option(
+            "--qembedding",
+            "embedding",
+            type=Named(EMBEDDING),
+            help="Embedding table: 4w (int4), 8w (int8) or fp32. Default: the target's, fp32 with"
+            " --recipe fp32.",
+        ),
+        click.option(
+            "--kv-cache",
+            type=Named(KV_CACHE),
+            help="Element type of the KV cache. Default: the target's.",
+        ),
+    )
+    return _all(function, options)
+
+
+def shape_options(function: F) -> F:
+    """Add the options that decide how long sequences get."""
+    options = (
+        click.option(
+            "--max-seq-len",
+            type=click.IntRange(min=2),
+            metavar="TOKENS",
+            help="Positions of the KV cache. Default: the target's, at most the model's.",
+        ),
+        click.option(
+            "--prefill-chunk",
+            type=click.IntRange(min=1),
+            metavar="TOKENS",
+            help="Longest run of tokens in one call. Default: the target's.",
+        ),
+    )
+    return _all(function, options)
+
+
+def target_option(function: F) -> F:
+    """Add the repeatable `--target`."""
+    return click.option(
+        "--target",
+        "targets",
+        multiple=True,
+        metavar="NAME",
+        help="Target to build for, or the path of a target's .toml; may be given several times."
+        f" Default: {DEFAULT_TARGET}.",
+    )(function)
+
+
+def output_option(function: F) -> F:
+    """Add `--output-dir`."""
+    return click.option(
+        "-o",
+        "--output-dir",
+        "out",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=DEFAULT_OUT,
+        show_default=True,
+        metavar="FOLDER",
+        help="Where packages go, one folder per target.",
+    )(function)
+
+
+def device_option(function: F) -> F:
+    """Add `--device`; more values come with the harnesses."""
+    return click.option(
+        "-d",
+        "--device",
+        default="host",
+        show_default=True,
+        metavar="NAME",
+        callback=_only_host,
+        help="Where to run the package. This release knows `host`: this machine.",
+    )(function)
+
+
+def _only_host(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    if value != "host":
+        raise UsageError(
+            "unknown-device",
+            f"cannot run on the device {value!r}",
+            why="this release runs packages on `host` (this machine); phones, emulators and"
+            " simulators come with their harnesses",
+            next="leave --device out; docs/tutorials/on-your-phone.md shows how to run a package"
+            " on a phone by hand",
+        )
+    return value
+
+
+def threads_option(function: F) -> F:
+    """Add `--threads`."""
+    return click.option(
+        "-t",
+        "--threads",
+        type=click.IntRange(min=0),
+        default=0,
+        metavar="N",
+        help="Threads of the runtime. Default: one per physical core.",
+    )(function)
+
+
+def timeout_option(default_s: int) -> Callable[[F], F]:
+    """Return what adds `--timeout`."""
+    return click.option(
+        "--timeout",
+        "timeout_s",
+        type=click.FloatRange(min=1),
+        default=float(default_s),
+        show_default=True,
+        metavar="SECONDS",
+        help="Stop and report after this long.",
+    )
+
+
+def json_option(function: F) -> F:
+    """Add `--json`."""
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print one JSON document, result or error."
+    )(function)
+
+
+def _all(function: F, options: tuple[Callable[[F], F], ...]) -> F:
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def build_options(function: F) -> F:
+    """Add everything that decides a package, for `build` and `plan`."""
+    for add in (source_options, lowering_option, shape_options, recipe_options, target_option):
+        function = add(function)
+    return model_argument(function)
+
+
+def lowering_option(function: F) -> F:
+    """Add `--lowering`."""
+    return click.option(
+        "--lowering",
+        type=Named(LOWERING),
+        default=LOWERING[0],
+        show_default=True,
+        help="fast writes the program while weights stream; reference is ExecuTorch's own way,"
+        " minutes instead of seconds.",
+    )(function)
+
+
+def asked_for(values: Mapping[str, Any], out: Path = DEFAULT_OUT) -> BuildOptions:
+    """Return what `build_options` collected.
+
+    Raises:
+        UsageError: Two different models were named.
+    """
+    from mobilepack.commands.build import BuildOptions
+    from mobilepack.pipeline.plan import Choices
+
+    group = values["group_size"]
+    names = ("linear", "embedding", "kv_cache", "max_seq_len", "prefill_chunk", "lowering")
+    chosen = Choices(group_size=int(group) if group else None, **{n: values[n] for n in names})
+    return BuildOptions(
+        model=one_model(values["model"], values["model_option"]),
+        targets=values["targets"] or (DEFAULT_TARGET,),
+        out=out,
+        choices=chosen,
+        revision=values["revision"],
+        offline=values["offline"],
+    )
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder that results go to, so that an impossible one fails before any work.
+
+    Raises:
+        UsageError: It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise UsageError(
+            "unwritable-folder",
+            f"cannot make the folder {folder}",
+            why=str(err),
+            next="choose a folder that you may write to",
+        ) from err

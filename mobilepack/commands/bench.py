@@ -1,0 +1,295 @@
+"""bench: time a package in llama-bench's terms, memory in a separate pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mobilepack.contract.bench import Bench, BenchTest, Protocol, Statistics
+from mobilepack.contract.manifest import Recipe
+from mobilepack.contract.package import Package, open_package
+from mobilepack.contract.run_folder import new_run_folder
+from mobilepack.contract.run_plan import RunPlan, Time
+from mobilepack.contract.run_result import RunResult, Timing
+from mobilepack.errors import RunFailedError, UsageError
+from mobilepack.harness.base import Harness, Limits, OnProgress, Progress, silent
+from mobilepack.harness.host import HostHarness
+from mobilepack.metrics.latency import summarise, tok_per_s
+from mobilepack.metrics.memory import loaded_bytes, peak_over_base_bytes
+
+_CLOCK = (
+    "calls of the program: from the token ids to the logits on the CPU;"
+    " tokenisation, sampling and loading are outside"
+)
+_MEMORY = "one round of each test, at most 8 generated tokens, in a process of its own"
+_MEMORY_GEN = 8
+_TOKENS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class BenchOptions:
+    """Options of `mobilepack bench`; the tests are every depth with every prompt and generation.
+
+    Attributes:
+        prompt_tokens: `-p`, repeatable; 0 entries are ignored. Each is one `ppN` test.
+        gen_tokens: `-n`, repeatable; each is one `tgN` test.
+        depths: `-d`, repeatable: tokens already in the cache.
+        warmups: Untimed rounds per test.
+        repetitions: `-r`.
+        cooldown_s: Pause before each round, seconds.
+        threads: `-t`; 0 for one per physical core.
+        timeout_s: Limit of each of the two passes.
+    """
+
+    prompt_tokens: tuple[int, ...] = (512,)
+    gen_tokens: tuple[int, ...] = (128,)
+    depths: tuple[int, ...] = (0,)
+    warmups: int = 3
+    repetitions: int = 5
+    cooldown_s: float = 0.0
+    threads: int = 0
+    timeout_s: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class BenchResult:
+    """What `bench` measured; already written to `folder`.
+
+    Attributes:
+        skipped: Tests that do not fit the package's `max_seq_len`, as `(test, why)`.
+        folder: `<package>/runs/<device>/<utc>` with bench.json, run_plan.json, run_result.json,
+            log.txt.
+    """
+
+    bench: Bench
+    skipped: tuple[tuple[str, str], ...]
+    folder: Path
+
+
+def bench(
+    path: Path,
+    options: BenchOptions = BenchOptions(),
+    *,
+    harness: Harness | None = None,
+    on_progress: OnProgress = silent,
+) -> BenchResult:
+    """Time a package on the host (or on the device of `harness`) and write the results.
+
+    Raises:
+        MissingError: There is no package.
+        UsageError: The package is damaged, or no test fits it.
+        RunFailedError: The program could not be run to its end.
+    """
+    package = open_package(path)
+    tests, skipped = _tests(package, options)
+    runner = harness or HostHarness()
+    folder = new_run_folder(package.root, runner.device.id)
+    limits = Limits.within(options.timeout_s)
+    plan = _plan(package, tests, options.threads)
+    folder.write("run_plan.json", plan)
+    timed = runner.run(package.root, plan, log=folder.log, limits=limits, on_progress=on_progress)
+    folder.write("run_result.json", timed)
+
+    def tell(now: Progress) -> None:
+        on_progress(Progress(f"memory, {now.item}" if now.item else "", now.done, now.total))
+
+    once = _plan(package, tuple(_once(test) for test in tests), options.threads)
+    memory = runner.run(package.root, once, log=folder.log, limits=limits, on_progress=tell)
+    record = _bench(package, plan, timed, memory, device=runner.device.id, utc=folder.utc)
+    folder.write("bench.json", record)
+    return BenchResult(record, skipped, folder.path)
+
+
+def _tests(
+    package: Package, options: BenchOptions
+) -> tuple[tuple[Time, ...], tuple[tuple[str, str], ...]]:
+    ids = _token_ids(package)
+    room = package.manifest.plan.max_seq_len
+    kinds = [(p, 0) for p in options.prompt_tokens if p] + [(0, n) for n in options.gen_tokens if n]
+    tests, skipped = [], []
+    for depth in dict.fromkeys(options.depths):
+        for prompt, gen in dict.fromkeys(kinds):
+            name = name_of_test(prompt, gen, depth)
+            if depth + prompt + gen > room:
+                skipped.append((name, f"needs {depth + prompt + gen} positions of {room}"))
+                continue
+            tests.append(_time(name, ids, (prompt, gen, depth), options))
+    if not tests:
+        why = "; ".join(f"{name} {text}" for name, text in skipped) or "-p and -n are all 0"
+        raise UsageError(
+            "nothing-to-time",
+            f"no test fits {package.root}",
+            why=why,
+            next="ask for fewer tokens (-p, -n), or build with a larger --max-seq-len",
+        )
+    return tuple(tests), tuple(skipped)
+
+
+def name_of_test(n_prompt: int, n_gen: int, n_depth: int) -> str:
+    """Return llama-bench's name of a test: `pp512`, `tg128`, `pp512+tg128`, `tg128 @ d512`."""
+    parts = [f"pp{n_prompt}"] if n_prompt else []
+    parts += [f"tg{n_gen}"] if n_gen else []
+    return "+".join(parts) + (f" @ d{n_depth}" if n_depth else "")
+
+
+def _time(
+    name: str, ids: tuple[int, ...], size: tuple[int, int, int], options: BenchOptions
+) -> Time:
+    return Time(
+        name=name,
+        token_ids=ids,
+        n_prompt=size[0],
+        n_gen=size[1],
+        n_depth=size[2],
+        warmups=options.warmups,
+        repetitions=options.repetitions,
+        cooldown_s=options.cooldown_s,
+    )
+
+
+def _once(test: Time) -> Time:
+    """Return a test that is enough to reach its peak of memory."""
+    return test.model_copy(
+        update={"warmups": 0, "repetitions": 1, "n_gen": min(test.n_gen, _MEMORY_GEN)}
+    )
+
+
+def _token_ids(package: Package) -> tuple[int, ...]:
+    """Return ids all over the vocabulary, so that embedding rows are not all in one page."""
+    found = package.manifest.metadata.get("get_vocab_size")
+    size = found if isinstance(found, int) and found > 0 else 2
+    return tuple(index * 7919 % size for index in range(1, _TOKENS + 1))
+
+
+def _plan(package: Package, tests: tuple[Time, ...], threads: int) -> RunPlan:
+    build = package.manifest.plan
+    return RunPlan(
+        program=package.program.relative_to(package.root).as_posix(),
+        max_seq_len=build.max_seq_len,
+        prefill_chunk=build.prefill_chunk,
+        threads=threads,
+        items=tests,
+    )
+
+
+def _bench(
+    package: Package,
+    plan: RunPlan,
+    timed: RunResult,
+    memory: RunResult,
+    *,
+    device: str,
+    utc: str,
+) -> Bench:
+    manifest = package.manifest
+    items = [item for item in plan.items if isinstance(item, Time)]
+    by_name = {timing.item: timing for timing in timed.timings}
+    lacking = [item.name for item in items if item.name not in by_name]
+    if lacking:
+        raise RunFailedError(
+            "incomplete-run",
+            "the run brought back no timing for some tests",
+            why=", ".join(lacking),
+            next="run it again; if it stays so, report the harness",
+        )
+    return Bench(
+        plan_id=manifest.plan_id,
+        target=manifest.plan.target,
+        backend=manifest.plan.backend,
+        model=manifest.plan.model.source.rstrip("/").rpartition("/")[2],
+        recipe=recipe_text(manifest.plan.recipe),
+        parameters=manifest.parameters,
+        program_bytes=package.program.stat().st_size,
+        device=device,
+        utc=utc,
+        representative=timed.environment.representative,
+        protocol=_protocol(items[0], plan, timed),
+        load_ms=(timed.load_ns / 1e6, memory.load_ns / 1e6),
+        memory=memory.memory,
+        loaded_bytes=loaded_bytes(memory.memory),
+        peak_over_base_bytes=peak_over_base_bytes(memory.memory),
+        tests=tuple(
+            _test(item, by_name[item.name], busy(timed.environment.conditions)) for item in items
+        ),
+        environment=timed.environment,
+    )
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """Return a recipe in one line."""
+    linear = recipe.linear if recipe.linear == "fp32" else f"{recipe.linear} g{recipe.group_size}"
+    return f"{linear}, embedding {recipe.embedding}, KV {recipe.kv_cache}"
+
+
+def _protocol(item: Time, plan: RunPlan, timed: RunResult) -> Protocol:
+    return Protocol(
+        warmups=item.warmups,
+        repetitions=item.repetitions,
+        cooldown_s=item.cooldown_s,
+        threads=timed.environment.threads,
+        prefill_chunk=plan.prefill_chunk,
+        clock=_CLOCK,
+        memory=_MEMORY,
+    )
+
+
+def busy(conditions: Mapping[str, str]) -> str:
+    """Return how we know that something else was running before us, empty if nothing tells.
+
+    More runnable processes than cores over the last minute cannot be an earlier verb of ours,
+    which keeps at most as many threads busy as there are cores.
+    """
+    load = conditions.get("load_average_before", "").split(" ")[0]
+    cores = conditions.get("cores", "")
+    try:
+        crowded = float(load) > int(cores) + 0.5
+    except ValueError:
+        return ""
+    return f"the machine was busy: load average {load} on {cores} cores" if crowded else ""
+
+
+def _test(item: Time, timing: Timing, disturbance: str) -> BenchTest:
+    prompts = timing.prefill_ns or (0,) * len(timing.decode_ns)
+    rounds = tuple(
+        prompt + sum(steps) for prompt, steps in zip(prompts, timing.decode_ns, strict=True)
+    )
+    speeds = tuple(tok_per_s(item.n_prompt + item.n_gen, ns) for ns in rounds)
+    nanoseconds, speed = summarise(rounds), _statistics(speeds, disturbance)
+    steps_ms = [ns / 1e6 for steps in timing.decode_ns for ns in steps]
+    return BenchTest(
+        test=item.name,
+        n_prompt=item.n_prompt,
+        n_gen=item.n_gen,
+        n_depth=item.n_depth,
+        avg_ns=nanoseconds.mean,
+        stddev_ns=nanoseconds.sd,
+        avg_ts=speed.mean,
+        stddev_ts=speed.sd,
+        samples_ns=rounds,
+        samples_ts=speeds,
+        round_tok_per_s=speed,
+        ttft_ms=_statistics([ns / 1e6 for ns in timing.prefill_ns], disturbance)
+        if item.n_prompt
+        else None,
+        decode_token_ms=_statistics(steps_ms, disturbance) if steps_ms else None,
+        prefill_ns=timing.prefill_ns,
+        decode_ns=timing.decode_ns,
+    )
+
+
+def _statistics(values: Sequence[float], disturbance: str) -> Statistics:
+    found = summarise(values)
+    return Statistics(
+        samples=found.samples,
+        mean=found.mean,
+        sd=found.sd,
+        median=found.median,
+        p90=found.p90,
+        low=found.low,
+        high=found.high,
+        minimum=found.minimum,
+        maximum=found.maximum,
+        verdict="noisy" if disturbance else found.verdict,
+        reason="; ".join(part for part in (disturbance, found.reason) if part),
+    )

@@ -1,0 +1,204 @@
+"""Predict what a package will cost, from the checkpoint's headers alone: nothing is built."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mobilepack.commands.build import BuildOptions
+from mobilepack.commands.components import COMPONENTS, component_of
+from mobilepack.contract.manifest import BuildPlan, Recipe
+from mobilepack.models.quantization import embedding_encoding, linear_encoding
+from mobilepack.models.spec import DecoderSpec, parameter_shapes
+from mobilepack.models.weights import open_model
+from mobilepack.models.zoo import embedded_path
+from mobilepack.pipeline.plan import plan_build
+from mobilepack.target import load_target
+
+FLOAT_BYTES = 4
+INT4_SCALE_BYTES = 2  # bf16, one per group: XNNPACK's qb4w format (backends/xnnpack/storage.py)
+ROW_SCALE_BYTES = 4  # float32: int8 rows, and the groups of an int4 embedding
+KV_BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
+INT8_KV_SCALE_BYTES = 4  # float32, one per position and head
+
+# Delegates' graphs and the flatbuffer, fitted to builds of 4 to 30 layers (executorch 1.5.1).
+PROGRAM_BYTES, PROGRAM_BYTES_PER_LAYER = 8_000, 12_000
+
+# Fitted to the three builds named: CPU seconds of the whole command, flight recorder included.
+START_S, PER_LAYER_S, PER_BILLION_S = 6.0, 0.15, 22.0
+BUILD_BASIS = (
+    "fitted to builds on 2 x86-64 cores with AVX-512: SmolLM2-135M 15 s, Qwen3-0.6B 25 s,"
+    " Llama-3.2-1B 35 s; --lowering reference takes minutes"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """Parameters of one kind and their bytes in the program."""
+
+    name: str
+    parameters: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a package will cost.
+
+    Attributes:
+        file_bytes: Length of model.pte.
+        components: Its parts.
+        kv_bytes_per_token: Keys and values of one position, all layers.
+        kv_cache_bytes: At `max_seq_len`.
+        activations_bytes: Intermediate tensors of the longest call.
+        ram_bytes: Of the loaded program while it runs: parameters, KV cache and activations.
+        build_cpu_s: Estimated CPU seconds of the build.
+        build_basis: What that estimate rests on.
+    """
+
+    target: str
+    source: str
+    family: str
+    parameters: int
+    recipe: Recipe
+    max_seq_len: int
+    prefill_chunk: int
+    file_bytes: int
+    components: tuple[Component, ...]
+    kv_bytes_per_token: int
+    kv_cache_bytes: int
+    activations_bytes: int
+    ram_bytes: int
+    build_cpu_s: float
+    build_basis: str
+
+
+def plan(options: BuildOptions) -> tuple[Prediction, ...]:
+    """Predict what `build` with the same options would write, one prediction per target.
+
+    Raises:
+        UsageError: The checkpoint, a target or a choice is wrong.
+        MissingError: The hub or its cache does not have the model.
+    """
+    source = str(embedded_path()) if options.model is None else options.model
+    opened = open_model(source, revision=options.revision, offline=options.offline)
+    try:
+        targets = [load_target(name) for name in dict.fromkeys(options.targets)]
+        builds = [plan_build(opened, target, options.choices) for target in targets]
+        parameters = opened.weights.parameters()
+        return tuple(predict(build, opened.spec, parameters) for build in builds)
+    finally:
+        opened.close()
+
+
+def predict(build: BuildPlan, spec: DecoderSpec, parameters: int) -> Prediction:
+    """Compute the costs of a build plan from the model's shapes."""
+    components = tuple(program_components(spec, build.recipe, build.max_seq_len))
+    per_token = kv_bytes_per_token(spec, build.recipe)
+    cache = per_token * build.max_seq_len
+    activations = activation_bytes(spec, build.max_seq_len, build.prefill_chunk)
+    return Prediction(
+        target=build.target,
+        source=build.model.source,
+        family=spec.family,
+        parameters=parameters,
+        recipe=build.recipe,
+        max_seq_len=build.max_seq_len,
+        prefill_chunk=build.prefill_chunk,
+        file_bytes=sum(part.bytes for part in components),
+        components=components,
+        kv_bytes_per_token=per_token,
+        kv_cache_bytes=cache,
+        activations_bytes=activations,
+        ram_bytes=sum(part.bytes for part in components if part.parameters) + cache + activations,
+        build_cpu_s=build_cpu_s(parameters, len(spec.layers)),
+        build_basis=BUILD_BASIS,
+    )
+
+
+def program_components(spec: DecoderSpec, recipe: Recipe, max_seq_len: int) -> Iterator[Component]:
+    """Yield the parts of the program file; a tied head counts where its bytes are."""
+    totals = {name: [0, 0] for name in COMPONENTS}
+    for name, shape in parameter_shapes(spec).items():
+        total = totals[component_of(name)]
+        if name == "head.weight" and _shares_bytes(spec, recipe):
+            continue
+        total[0] += math.prod(shape)
+        total[1] += stored_bytes(name, shape, recipe)
+    for component, (parameters, size) in totals.items():
+        yield Component(component, parameters, size)
+    yield Component("tables and program", 0, program_bytes(spec, max_seq_len))
+
+
+def _shares_bytes(spec: DecoderSpec, recipe: Recipe) -> bool:
+    """Say whether a tied head reads the embedding's own bytes: both must be fp32."""
+    return spec.tied_head and recipe.linear == recipe.embedding == "fp32"
+
+
+def stored_bytes(name: str, shape: tuple[int, ...], recipe: Recipe) -> int:
+    """Return the bytes of a parameter in the program; vectors stay in fp32."""
+    if len(shape) == 1:
+        return FLOAT_BYTES * shape[0]
+    rows, columns = shape
+    of = embedding_bytes if component_of(name) == "embedding" else linear_bytes
+    return of(rows, columns, recipe)
+
+
+def linear_bytes(rows: int, columns: int, recipe: Recipe) -> int:
+    """Return the bytes of a linear layer's weights with their scales.
+
+    8da4w: half a byte per weight and a bf16 scale per group, K/2 + 2 K/g per row; where the groups
+    do not divide K, `linear_encoding` says what is taken instead.
+    """
+    if recipe.linear == "fp32":
+        return FLOAT_BYTES * rows * columns
+    encoding, group = linear_encoding(columns, recipe.group_size)
+    if encoding == "int8":
+        return rows * (columns + ROW_SCALE_BYTES)
+    return rows * (columns // 2 + INT4_SCALE_BYTES * columns // group)
+
+
+def embedding_bytes(rows: int, columns: int, recipe: Recipe) -> int:
+    """Return the bytes of the embedding: 4w is K/2 + 4 K/32 per row, 8w is K + 4, fp32 is 4 K.
+
+    Where the groups do not divide K, `embedding_encoding` says what is taken instead.
+    """
+    encoding, group = embedding_encoding(columns, recipe.embedding)
+    if encoding == "fp32":
+        return FLOAT_BYTES * rows * columns
+    width = columns if encoding == "int8" else columns // 2
+    return rows * (width + ROW_SCALE_BYTES * columns // group)
+
+
+def kv_bytes_per_token(spec: DecoderSpec, recipe: Recipe) -> int:
+    """Return the bytes of one position's keys and values over all layers."""
+    size = KV_BYTES[recipe.kv_cache]
+    scales = INT8_KV_SCALE_BYTES if recipe.kv_cache == "int8" else 0
+    return sum(2 * (layer.kv_size * size + layer.n_kv_heads * scales) for layer in spec.layers)
+
+
+def program_bytes(spec: DecoderSpec, max_seq_len: int) -> int:
+    """Return the bytes that are no weights: position tables, delegates' graphs, the flatbuffer."""
+    tables = FLOAT_BYTES * max_seq_len * (spec.rope.dim + 1)  # cos, sin, and 0, 1, 2, …
+    return tables + PROGRAM_BYTES + PROGRAM_BYTES_PER_LAYER * len(spec.layers)
+
+
+def activation_bytes(spec: DecoderSpec, max_seq_len: int, prefill_chunk: int) -> int:
+    """Return the bytes of intermediate tensors in the longest call, outside and inside delegates.
+
+    Outside: hidden state twice, queries, keys, values and attention's result for a chunk, copies
+    of one layer's cache, the mask, and the logits. Inside: the larger of attention's scores (twice:
+    before and after the softmax) and the feed-forward's two halves.
+    """
+    layer = max(spec.layers, key=lambda item: item.ffn_size)
+    per_token = 2 * spec.hidden_size + 2 * layer.q_size + 2 * layer.kv_size
+    outside = prefill_chunk * per_token + 2 * max_seq_len * layer.kv_size
+    outside += prefill_chunk * max_seq_len + spec.vocab_size
+    scores = 2 * layer.n_heads * prefill_chunk * max_seq_len
+    return FLOAT_BYTES * (outside + max(scores, 2 * prefill_chunk * layer.ffn_size))
+
+
+def build_cpu_s(parameters: int, layers: int) -> float:
+    """Return the estimated CPU seconds of a build; see BUILD_BASIS."""
+    return START_S + PER_LAYER_S * layers + parameters / 1e9 * PER_BILLION_S

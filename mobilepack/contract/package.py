@@ -1,0 +1,123 @@
+"""Opening a package: every file the manifest lists is present, inside, whole and unaltered."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from mobilepack.contract.base import content_id
+from mobilepack.contract.manifest import FileEntry, Manifest
+from mobilepack.errors import MissingError, UsageError
+
+MANIFEST = "manifest.json"
+_NEXT = "build the package again: mobilepack build MODEL -o OUT"
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A package whose files have been checked.
+
+    Attributes:
+        root: Folder that holds manifest.json.
+    """
+
+    root: Path
+    manifest: Manifest
+
+    @property
+    def program(self) -> Path:
+        """Path of the program.
+
+        Raises:
+            MissingError: The manifest lists no program, or several.
+        """
+        found = [entry.path for entry in self.manifest.files if entry.path.endswith(".pte")]
+        if len(found) != 1:
+            raise MissingError(
+                "no-program",
+                f"{self.root} has no single program to run",
+                why=f"{MANIFEST} lists {len(found)} .pte files: {', '.join(found) or 'none'}",
+                next=_NEXT,
+            )
+        return self.root / found[0]
+
+    @property
+    def reference(self) -> Path:
+        """Folder of the flight recorder's reference."""
+        return self.root / "reference"
+
+    def lists(self, path: str) -> bool:
+        """Whether the manifest lists a file or a folder that holds one."""
+        return any(e.path == path or e.path.startswith(path + "/") for e in self.manifest.files)
+
+
+def open_package(path: Path) -> Package:
+    """Open a package and check every file against its manifest.
+
+    Args:
+        path: The package, or the output folder that holds one package per target.
+
+    Raises:
+        MissingError: There is no package.
+        UsageError: Several packages, an invalid manifest, or files that leave the package, are
+            missing or differ in length or checksum; all of them are named at once.
+    """
+    root = _find(path)
+    manifest = Manifest.read(root / MANIFEST)
+    wrong = [text for entry in manifest.files if (text := _wrong(root, entry))]
+    if content_id(manifest.plan) != manifest.plan_id:
+        wrong.append("the plan in its manifest is not the one that plan_id names")
+    if wrong:
+        raise UsageError(
+            "damaged-package",
+            f"{root} is not the package its manifest describes",
+            why="; ".join(wrong),
+            next=_NEXT,
+        )
+    return Package(root, manifest)
+
+
+def _find(path: Path) -> Path:
+    if (path / MANIFEST).is_file():
+        return path
+    found = sorted(p.parent for p in path.glob(f"*/{MANIFEST}")) if path.is_dir() else []
+    if not found:
+        why = "no manifest.json in it or one level below" if path.is_dir() else "no such folder"
+        raise MissingError("no-package", f"there is no package at {path}", why=why, next=_NEXT)
+    if len(found) > 1:
+        raise UsageError(
+            "several-packages",
+            f"{path} holds {len(found)} packages",
+            why="one at a time: " + ", ".join(p.name for p in found),
+            next=f"name one, for example {found[0]}",
+        )
+    return found[0]
+
+
+def _wrong(root: Path, entry: FileEntry) -> str:
+    pure = PurePosixPath(entry.path)
+    file = root / entry.path
+    odd = any(character in entry.path for character in "\\\0")
+    if odd or pure.is_absolute() or ".." in pure.parts or not pure.parts:
+        return f"{entry.path!r} leaves the package"
+    try:
+        if not file.resolve().is_relative_to(root.resolve()):
+            return f"{entry.path} is a link that leaves the package"
+        size = file.stat().st_size
+        if not file.is_file():
+            return f"{entry.path} is not a file"
+        if size != entry.bytes:
+            return f"{entry.path} has {size} bytes, the manifest says {entry.bytes}"
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as err:
+        return f"{entry.path}: {err.strerror or err}"
+    return "" if digest == entry.sha256 else f"{entry.path} was altered (sha256 {digest[:12]}…)"
+
+
+def file_entry(root: Path, path: str) -> FileEntry:
+    """Return the manifest's entry for a file below `root`."""
+    with (root / path).open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return FileEntry(path=path, bytes=(root / path).stat().st_size, sha256=digest)

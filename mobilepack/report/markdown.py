@@ -1,0 +1,109 @@
+"""report.md: the same facts as the page, for a pull request or a job summary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from mobilepack.contract.bench import Bench, BenchTest, Statistics
+from mobilepack.contract.manifest import Manifest
+from mobilepack.contract.parity import Measured, Parity, ParityRow
+from mobilepack.report.findings import Finding
+from mobilepack.report.runs import Runs
+
+_SHOWN = ("rms_over_std", "cosine_min", "kl_max", "top1_agreement", "ppl_ratio")
+_MARKS = {"passed": "✅", "failed": "❌", "not run": "⏸️"}
+
+
+def render_markdown(manifest: Manifest, runs: Runs, found: Sequence[Finding], version: str) -> str:
+    """Return the summary; arguments as `render_html`."""
+    plan = manifest.plan
+    recipe = plan.recipe
+    lines = [
+        f"## {_text(plan.model.source)} for {_text(plan.target)}",
+        "",
+        f"{_text(plan.model.family)}, {manifest.parameters:,} parameters, {recipe.linear}"
+        f" (group {recipe.group_size}), embedding {recipe.embedding}, KV cache {recipe.kv_cache},"
+        f" up to {plan.max_seq_len} tokens; build `{manifest.plan_id[:16]}`.",
+        "",
+        *(f"- {_mark(item.status)} {_text(item.text)}" for item in found),
+        "",
+    ]
+    for parity in runs.parity:
+        lines += _parity(parity)
+    for bench in runs.bench:
+        lines += _bench(bench)
+    return "\n".join([*lines, f"<sub>mobilepack {_text(version)}</sub>", ""])
+
+
+def _parity(parity: Parity) -> list[str]:
+    rows = [
+        (_mark(row.status), row.rung, row.against or "", row.check, _values(row))
+        for row in parity.rows
+    ]
+    head = ("", "rung", "against", "check", "values (limit)")
+    return [f"### Parity on {_text(parity.device)}, {parity.utc}", "", *_table(head, rows), ""]
+
+
+def _values(row: ParityRow) -> str:
+    shown = [_metric(m) for m in row.metrics if m.limit is not None or m.name in _SHOWN]
+    return ", ".join(shown) or row.reason
+
+
+def _metric(metric: Measured) -> str:
+    text = f"{metric.name} {metric.value:.3g}"
+    if metric.limit is None:
+        return text
+    return f"{text} ({'≤' if metric.better == 'lower' else '≥'} {metric.limit:.3g})"
+
+
+def _bench(bench: Bench) -> list[str]:
+    head = ("test", "tok/s mean ± sd", "median [95 %]", "TTFT ms", "per token ms", "verdict")
+    rows = [_test(test) for test in bench.tests]
+    stands_for = "may stand for a phone" if bench.representative else "not a phone's numbers"
+    return [
+        f"### Speed on {_text(bench.device)}, {bench.utc}",
+        "",
+        f"{_text(bench.environment.cpu)}, {bench.protocol.threads} threads,"
+        f" {bench.protocol.warmups} warm-ups, {bench.protocol.repetitions} repetitions;"
+        f" representative: {str(bench.representative).lower()} ({stands_for}).",
+        "",
+        *_table(head, rows),
+        "",
+        f"Load {', '.join(f'{load:.0f}' for load in bench.load_ms)} ms; memory over the empty"
+        f" process: {bench.loaded_bytes / 1e6:.1f} MB after loading,"
+        f" {bench.peak_over_base_bytes / 1e6:.1f} MB at the peak.",
+        "",
+    ]
+
+
+def _test(test: BenchTest) -> tuple[str, ...]:
+    speed = test.round_tok_per_s
+    return (
+        test.test,
+        f"{test.avg_ts:.1f} ± {test.stddev_ts:.1f}",
+        f"{speed.median:.1f} [{speed.low:.1f}, {speed.high:.1f}]",
+        _milliseconds(test.ttft_ms),
+        _milliseconds(test.decode_token_ms),
+        speed.verdict,
+    )
+
+
+def _milliseconds(values: Statistics | None) -> str:
+    return "–" if values is None else f"{values.median:.2f} (p90 {values.p90:.2f})"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = [list(head), ["---"] * len(head), *([_text(cell) for cell in row] for row in rows)]
+    return ["| " + " | ".join(cells) + " |" for cells in lines]
+
+
+def _mark(status: str) -> str:
+    return f"{_MARKS.get(status, '·')} {status}"
+
+
+def _text(value: str) -> str:
+    """Return text that Markdown and HTML leave as it is, on one line."""
+    flat = " ".join(value.split())
+    for character in "\\`*_|[]#":
+        flat = flat.replace(character, "\\" + character)
+    return flat.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,0 +1,182 @@
+"""Targets: TOML files, each a class of phone, its delegate and what is asked of a package."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from mobilepack.errors import UsageError, near_misses
+
+BackendName = Literal["xnnpack"]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), strict=True)
+
+
+class RecipeDefaults(_Table):
+    """The recipe that a build takes when the command line says nothing.
+
+    Attributes:
+        linear: Weights of linear layers: `fp32`, or `8da4w` (dynamic int8 activations, int4
+            weights in groups).
+        group_size: Columns of a row that share one scale; 0 with `linear = "fp32"`.
+        embedding: Embedding table: `fp32`, `8w` (int8, a scale per row) or `4w` (int4, groups
+            of 32).
+        kv_cache: Element type of the KV cache: `fp32`, `fp16` or `int8`.
+    """
+
+    linear: Literal["fp32", "8da4w"]
+    group_size: Literal[0, 32, 64, 128]
+    embedding: Literal["fp32", "8w", "4w"]
+    kv_cache: Literal["fp32", "fp16", "int8"]
+
+    @model_validator(mode="after")
+    def _groups_fit_the_recipe(self) -> Self:
+        if (self.linear == "fp32") != (self.group_size == 0):
+            raise ValueError(
+                "group_size must be 0 for linear = 'fp32', and 32, 64 or 128 otherwise"
+            )
+        return self
+
+
+class Shape(_Table):
+    """How long sequences get.
+
+    Attributes:
+        max_seq_len: Positions of the KV cache; a model made for fewer gets fewer.
+        prefill_chunk: Longest run of tokens that one call of the program takes.
+    """
+
+    max_seq_len: int = Field(ge=2)
+    prefill_chunk: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _a_chunk_fits_the_cache(self) -> Self:
+        if self.prefill_chunk > self.max_seq_len:
+            raise ValueError("prefill_chunk must be at most max_seq_len")
+        return self
+
+
+class TargetFile(_Table):
+    """What a target file says of a class of phone.
+
+    Attributes:
+        title: A few words for tables.
+        description: Who wants this target, and what it leaves to others; full sentences.
+        backend: The delegate that runs the program.
+        runs_on: Where the package runs, one entry per platform.
+        recipe: How weights, embedding and KV cache are stored unless the command line says so.
+        shape: Sequence lengths unless the command line says so.
+    """
+
+    title: str = Field(min_length=3)
+    description: str = Field(min_length=20)
+    backend: BackendName
+    runs_on: tuple[str, ...] = Field(min_length=1, strict=False)
+    recipe: RecipeDefaults
+    shape: Shape
+
+
+class Target(TargetFile):
+    """A target file and the name that its stem gives it."""
+
+    name: str
+
+
+def targets_folder() -> Path:
+    """Return the folder of the target files: packaged, or `targets/` of a source checkout.
+
+    Raises:
+        UsageError: Neither folder is there: the installation lacks files.
+    """
+    package = Path(__file__).resolve().parent
+    for folder in (package / "_targets", package.parent / "targets"):
+        if any(folder.glob("*.toml")):
+            return folder
+    raise UsageError(
+        "no-targets",
+        "cannot find the target files",
+        why=f"there is no *.toml in {package / '_targets'} or {package.parent / 'targets'}",
+        next="install mobilepack again",
+    )
+
+
+def target_names() -> tuple[str, ...]:
+    """Return the names of all shipped targets, sorted."""
+    return tuple(sorted(path.stem for path in targets_folder().glob("*.toml")))
+
+
+def load_target(name: str) -> Target:
+    """Read a shipped target by its name, or any file by a path that ends in `.toml`.
+
+    Raises:
+        UsageError: No such target, or its file breaks the schema (all problems at once).
+    """
+    if name.endswith(".toml"):
+        return read_target(Path(name))
+    if name not in target_names():
+        raise UsageError(
+            "unknown-target",
+            f"there is no target {name!r}",
+            why=near_misses(name, list(target_names())),
+            next="run `mobilepack targets` for the list, or give the path of a .toml file",
+        )
+    return read_target(targets_folder() / f"{name}.toml")
+
+
+def read_target(path: Path) -> Target:
+    """Read one target file.
+
+    Raises:
+        UsageError: The file cannot be read, is not TOML, or breaks the schema; every problem is
+            named, with the near miss of a misspelt key.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
+        raise UsageError(
+            "unreadable-target",
+            f"cannot read the target file {path}",
+            why=str(err),
+            next="correct the file; targets/README.md lists the keys",
+        ) from err
+    try:
+        TargetFile.model_validate(data)
+    except ValidationError as err:
+        raise UsageError(
+            "invalid-target",
+            f"{path} is not a valid target",
+            why="; ".join(_problem(item) for item in err.errors(include_url=False)),
+            next="correct the keys named; targets/README.md lists them all",
+        ) from err
+    return Target.model_validate({**data, "name": path.stem})
+
+
+def _problem(item: ErrorDetails) -> str:
+    location = [str(part) for part in item["loc"]]
+    key = ".".join(location) or "(whole file)"
+    if item["type"] == "missing":
+        return f"{key}: is missing"
+    if item["type"] == "extra_forbidden":
+        return f"{key}: no such key; {near_misses(location[-1], _keys(location[:-1]))}"
+    if item["type"] == "literal_error":
+        allowed = item["ctx"]["expected"] if "ctx" in item else ""
+        return f"{key}: {item['input']!r} is not allowed; choose from {allowed}"
+    return f"{key}: {item['msg'].removeprefix('Value error, ')}"
+
+
+def _keys(location: list[str]) -> list[str]:
+    """Return the keys that the table at `location` may hold."""
+    model: type[BaseModel] = TargetFile
+    for part in location:
+        fields = {field.alias or name: field for name, field in model.model_fields.items()}
+        annotation = fields[part].annotation if part in fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return [field.alias or name for name, field in model.model_fields.items()]

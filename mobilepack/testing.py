@@ -1,0 +1,229 @@
+"""Fakes that ship: a harness without a runtime, and the tests that every harness must pass.
+
+Like httpx's `MockTransport`: the plan is carried out for real, only the model is a function.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from mobilepack.contract.run_plan import Generate, RunPlan, Teacher, Time
+from mobilepack.contract.run_result import Environment, Memory, Row, RunResult
+from mobilepack.errors import MobilepackError
+from mobilepack.harness.base import (
+    NO_HURRY,
+    Device,
+    Harness,
+    Limits,
+    OnProgress,
+    Progress,
+    silent,
+)
+from mobilepack.harness.runner import Clock, Logits, Step, TokenArray, run_items
+
+TICK_NS = 1000
+"""The fake clock advances this much whenever it is read."""
+
+
+class ToyModel:
+    """A language model that any language computes exactly, with a cache that must be right.
+
+    The state after tokens t_0 … t_p is `s = (s * 31 + t + 7) mod 1009`, starting from 1; the logit
+    of id v is `((s * (v + 3) + v * v) mod 257) / 16`, exact in float32. Each position's state is
+    kept, so a call at position p continues from position p - 1, as a KV cache would.
+    """
+
+    def __init__(self, vocab_size: int = 61) -> None:
+        self.vocab_size = vocab_size
+        self._states: dict[int, int] = {-1: 1}
+
+    def __call__(self, tokens: TokenArray, position: int) -> Logits:
+        """Feed tokens [S] from a position on; return the last one's logits [V]."""
+        state = self._states[position - 1]
+        for offset, token in enumerate(tokens.tolist()):
+            state = (state * 31 + token + 7) % 1009
+            self._states[position + offset] = state
+        ids = np.arange(self.vocab_size, dtype=np.int64)
+        return ((state * (ids + 3) + ids * ids) % 257 / 16).astype(np.float32)
+
+
+class FakeHarness:
+    """A harness whose program is a Python function and whose clock ticks evenly.
+
+    Attributes:
+        ran: Every plan that was run.
+    """
+
+    def __init__(
+        self,
+        step: Step | None = None,
+        *,
+        device: Device = Device("fake", "fake", "host"),  # noqa: B008 - frozen
+        error: MobilepackError | None = None,
+    ) -> None:
+        """Make one.
+
+        Args:
+            step: The model; a `ToyModel` by default.
+            error: Raised by every run.
+        """
+        self._step: Step = step or ToyModel()
+        self._device = device
+        self._error = error
+        self.ran: list[RunPlan] = []
+
+    @property
+    def device(self) -> Device:
+        """What was given."""
+        return self._device
+
+    def run(
+        self,
+        package: Path,
+        plan: RunPlan,
+        *,
+        log: Path,
+        limits: Limits = NO_HURRY,
+        on_progress: OnProgress = silent,
+    ) -> RunResult:
+        """Carry out the plan in this process; see `Harness.run`."""
+        self.ran.append(plan)
+        with log.open("a") as stream:
+            stream.write(f"fake run of {plan.program} in {package.name}, {limits.run_s:.0f} s\n")
+        if self._error is not None:
+            raise self._error
+        ticks = _ticks()
+        clock = Clock(now_ns=lambda: next(ticks), sleep_s=lambda _: None)
+        out = run_items(plan, self._step, on_progress, clock)
+        return RunResult(
+            plan_sha256=hashlib.sha256(plan.to_json().encode()).hexdigest(),
+            load_ns=TICK_NS,
+            rows=tuple(out.rows),
+            generated=tuple(out.generated),
+            timings=tuple(out.timings),
+            memory=Memory(before_load_bytes=1000, after_load_bytes=3000, peak_bytes=5000),
+            environment=Environment(
+                kind=self._device.kind,
+                representative=False,
+                name="fake",
+                cpu="none",
+                threads=plan.threads or 1,
+                runtime={"fake": "1"},
+            ),
+        )
+
+
+def _ticks() -> Iterator[int]:
+    now = 0
+    while True:
+        now += TICK_NS
+        yield now
+
+
+_IDS = (3, 1, 4, 1, 5, 9, 2, 6, 5, 3)
+"""What the harness checks feed; the program needs a vocabulary of at least 10."""
+
+
+def _plan(program: str, *items: Teacher | Generate | Time, threads: int = 1) -> RunPlan:
+    return RunPlan(
+        program=program,
+        max_seq_len=32,
+        prefill_chunk=8,
+        sample_ids=(0, 5, 9),
+        top_k=4,
+        threads=threads,
+        items=items,
+    )
+
+
+def _expect(condition: bool, message: str) -> None:
+    if not condition:
+        raise AssertionError(message)
+
+
+def _near(a: Row, b: Row) -> bool:
+    left = (*a.sampled, a.logsumexp, *a.top_logits)
+    right = (*b.sampled, b.logsumexp, *b.top_logits)
+    return len(left) == len(right) and bool(np.allclose(left, right, rtol=1e-4, atol=1e-4))
+
+
+def rows_say_what_was_fed(harness: Harness, package: Path, program: str, log: Path) -> None:
+    """One row per call, in order, with the plan's sizes and a logsumexp above every logit."""
+    plan = _plan(program, Teacher(name="t", token_ids=_IDS, calls=(3, 1, 6)))
+    result = harness.run(package, plan, log=log)
+    found = [(row.item, row.position, row.call_tokens) for row in result.rows]
+    _expect(found == [("t", 2, 3), ("t", 3, 1), ("t", 9, 6)], f"rows are {found}")
+    for row in result.rows:
+        _expect(len(row.sampled) == 3 and len(row.top_ids) == 4, "sampled or top are cut wrongly")
+        _expect(list(row.top_logits) == sorted(row.top_logits, reverse=True), "top is unsorted")
+        _expect(row.logsumexp >= row.top_logits[0], "logsumexp is below the largest logit")
+    _expect(result.rows[-1].next_logit is None, "the last token has no next")
+    _expect(result.rows[0].next_logit is not None, "an inner token has a next")
+    digest = hashlib.sha256(plan.to_json().encode()).hexdigest()
+    _expect(result.plan_sha256 == digest, "plan_sha256 is not the plan's")
+    _expect(log.is_file(), "there is no log")
+
+
+def decode_equals_prefill(harness: Harness, package: Path, program: str, log: Path) -> None:
+    """Feeding token by token gives the logits of feeding all at once, also after another prompt."""
+    plan = _plan(
+        program,
+        Teacher(name="one by one", token_ids=_IDS, calls=(1,) * 8),
+        Teacher(name="another", token_ids=_IDS[::-1], calls=(8, 2)),
+        Teacher(name="at once", token_ids=_IDS, calls=(8,)),
+    )
+    rows = harness.run(package, plan, log=log).rows
+    _expect(_near(rows[7], rows[-1]), f"{rows[7]} is not {rows[-1]}")
+
+
+def generation_is_greedy_and_stops(
+    harness: Harness, package: Path, program: str, log: Path
+) -> None:
+    """Each new token is the top of the row that precedes it; a stop id ends it and is kept."""
+    free = Generate(name="free", token_ids=_IDS, max_new_tokens=6)
+    text = harness.run(package, _plan(program, free), log=log).generated[0]
+    _expect(len(text.token_ids) == 6 and not text.stopped, f"{text} is not 6 tokens")
+    _expect(len(text.decode_ns) == 5 and text.ttft_ns > 0, f"times of {text} are wrong")
+    whole = (*_IDS, *text.token_ids)
+    check = Teacher(name="check", token_ids=whole, calls=(8, 2, *(1,) * 5))
+    rows = harness.run(package, _plan(program, check), log=log).rows[1:]
+    tops = tuple(row.top_ids[0] for row in rows)
+    _expect(tops == text.token_ids, f"{text.token_ids} is not greedy: {tops}")
+    stop = text.token_ids[2]
+    until = Generate(name="until", token_ids=_IDS, max_new_tokens=6, stop_ids=(stop,))
+    short = harness.run(package, _plan(program, until), log=log).generated[0]
+    expected = text.token_ids[: text.token_ids.index(stop) + 1]
+    _expect(short.stopped and short.token_ids == expected, f"{short} ignores its stop id")
+
+
+def timings_are_complete(harness: Harness, package: Path, program: str, log: Path) -> None:
+    """One prefill sample per repetition, one decode sample per token; warm-ups are left out."""
+    plan = _plan(
+        program,
+        Time(name="both", token_ids=_IDS, n_prompt=9, n_gen=3, n_depth=4, repetitions=2),
+        Time(name="tg", token_ids=_IDS, n_prompt=0, n_gen=2, warmups=0, repetitions=3),
+    )
+    seen: list[Progress] = []
+    result = harness.run(package, plan, log=log, on_progress=seen.append)
+    both, tg = result.timings
+    _expect(len(both.prefill_ns) == 2 and [len(d) for d in both.decode_ns] == [3, 3], f"{both}")
+    _expect(tg.prefill_ns == () and [len(d) for d in tg.decode_ns] == [2, 2, 2], f"{tg}")
+    _expect(all(ns > 0 for ns in both.prefill_ns), "time stands still")
+    _expect([p.item for p in seen] == ["both", "tg", ""], f"progress was {seen}")
+    _expect(seen[-1].done == seen[-1].total == 2, f"progress ends with {seen[-1]}")
+    memory = result.memory
+    _expect(0 < memory.before_load_bytes <= memory.peak_bytes, f"memory is {memory}")
+
+
+HARNESS_CHECKS: tuple[Callable[[Harness, Path, str, Path], None], ...] = (
+    rows_say_what_was_fed,
+    decode_equals_prefill,
+    generation_is_greedy_and_stops,
+    timings_are_complete,
+)
+"""Call each with a harness, a package folder, the program's path in it and a log file. The program
+obeys the package's interface with a vocabulary of at least 10 and a cache of at least 32."""

@@ -1,0 +1,147 @@
+"""The report says what the newest runs of this build prove, and what nobody looked at."""
+
+from __future__ import annotations
+
+import html.parser
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mobilepack.commands.bench import BenchOptions, bench
+from mobilepack.commands.report import report
+from mobilepack.commands.verify import verify
+from mobilepack.contract.base import write_atomically
+from mobilepack.contract.parity import Parity
+from mobilepack.testing import FakeHarness
+from tests.packages import toy_package
+
+FAST = BenchOptions(prompt_tokens=(8,), gen_tokens=(4,), warmups=1, repetitions=5)
+
+
+class _Page(html.parser.HTMLParser):
+    """Collects the text, and whatever a browser would fetch."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.text = ""
+        self.fetched: list[str] = []
+        self.open: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.fetched += [str(value) for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """Return a package that was verified and timed on the fake harness."""
+    root = toy_package(tmp_path / "toy", quantised=True)
+    verify(root, harness=FakeHarness())
+    bench(root, FAST, harness=FakeHarness())
+    return root
+
+
+def _statuses(root: Path) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for finding in report(root).findings:
+        found.setdefault(finding.status, []).append(finding.text)
+    return found
+
+
+def test_a_package_without_runs_is_neither_proved_nor_timed(tmp_path: Path) -> None:
+    found = _statuses(toy_package(tmp_path / "toy"))
+    assert set(found) == {"noted", "not run"}
+    assert found["not run"] == [
+        "no check of this build: run `mobilepack verify`",
+        "no timing of this build: run `mobilepack bench`",
+    ]
+
+
+def test_a_proved_package_says_so(package: Path) -> None:
+    found = _statuses(package)
+    assert len(found["passed"]) == 1
+    assert "are within tolerance on" in found["passed"][0]
+    assert "failed" not in found
+    assert [text.split(":")[0] for text in found["measured"]] == ["pp8", "tg4"]
+    assert any("emulated arm64" in text for text in found["not run"])
+
+
+def test_a_failed_check_names_the_culprit(package: Path) -> None:
+    (path,) = package.glob("runs/*/*/parity.json")
+    parity = Parity.read(path)
+    judged = next(i for i, row in enumerate(parity.rows) if row.status == "passed")
+    broken = parity.rows[judged].model_copy(update={"status": "failed", "reason": "too far"})
+    rows = (*parity.rows[:judged], broken, *parity.rows[judged + 1 :])
+    update = {"passed": False, "culprit": broken.rung, "rows": rows}
+    write_atomically(path, parity.model_copy(update=update).to_json())
+    found = _statuses(package)
+    assert broken.rung in found["failed"][0]
+    assert found["failed"][1].endswith("too far")
+    assert "passed" not in found
+
+
+def test_runs_of_another_build_do_not_count(package: Path) -> None:
+    for path in package.glob("runs/*/*/*.json"):
+        if path.name in ("parity.json", "bench.json"):
+            record = path.read_text().replace('"plan_id": "', '"plan_id": "0')
+            path.write_text(record)
+    found = _statuses(package)
+    assert "passed" not in found
+    assert "measured" not in found
+    assert any("2 older results of another build" in text for text in found["noted"])
+
+
+def test_the_newest_run_of_a_device_counts(package: Path) -> None:
+    (path,) = package.glob("runs/*/*/bench.json")
+    older = path.parent.parent / "20000101T000000Z"
+    shutil.copytree(path.parent, older)
+    assert len(_statuses(package)["measured"]) == 2
+
+
+def test_the_page_is_whole_and_fetches_nothing(package: Path) -> None:
+    result = report(package)
+    page = _Page(result.path.read_text(encoding="utf-8"))
+    assert page.open == []
+    assert page.fetched == []
+    for text in ("toys/toy", "What is proved", "representative: false", "model.pte", "pp8"):
+        assert text in page.text
+    for finding in result.findings:
+        assert finding.text in page.text
+
+
+def test_a_name_cannot_break_the_page(tmp_path: Path) -> None:
+    root = toy_package(tmp_path / "toy", source="<script>alert(1)</script>")
+    text = report(root).path.read_text(encoding="utf-8")
+    assert "<script>" not in text
+    assert "&lt;script&gt;alert(1)" in text
+
+
+def test_the_verb_prints_the_findings_and_where_the_page_is(
+    run: Callable[..., Any], package: Path, tmp_path: Path
+) -> None:
+    ran = run("report", package, "--html", tmp_path / "mine.html")
+    assert ran.code == 0
+    assert ran.out.splitlines()[-1] == f"report: {tmp_path / 'mine.html'}"
+    assert (tmp_path / "mine.html").is_file()
+    document = run("report", package, "--json").document
+    assert document["path"] == str(package / "report.html")
+    assert {finding["status"] for finding in document["findings"]} >= {"passed", "measured"}
+
+
+def test_a_damaged_result_is_an_error_and_not_a_gap(run: Callable[..., Any], package: Path) -> None:
+    (path,) = package.glob("runs/*/*/parity.json")
+    path.write_text(path.read_text()[:-10])
+    ran = run("report", package)
+    assert ran.code == 2
+    assert str(path) in ran.err
