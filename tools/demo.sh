@@ -20,5 +20,6 @@ step() {
 step build --output-dir "$out"
 step verify "$out/xnnpack"
 step bench "$out/xnnpack"
-step chat "$out/xnnpack" --prompt "What is 7 plus 5?"
+step chat "$out/xnnpack" --prompt "What is the capital of France?"
+step chat "$out/xnnpack" --prompt "What is 12 + 30?"
 step report "$out/xnnpack"

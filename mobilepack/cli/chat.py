@@ -22,8 +22,8 @@ HELP_LINE = "say something; /reset forgets, /quit or Ctrl-D ends"
     epilog="""\b
 Example
   mobilepack chat
-  mobilepack chat --prompt "What is 3 plus 4?"
-  echo "What is 3 plus 4?" | mobilepack chat out/mine/xnnpack --temperature 0.7 --top-p 0.9
+  mobilepack chat --prompt "What is 7 + 5?"
+  echo "What is 7 + 5?" | mobilepack chat out/mine/xnnpack --temperature 0.7 --top-p 0.9
 """
 )
 @packages.package_argument

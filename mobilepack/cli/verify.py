@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from mobilepack.commands.verify import VerifyResult
     from mobilepack.contract.parity import Measured, ParityRow
 
-# Values that are printed though nothing limits them; parity.json and the report have them all.
-ALWAYS_SHOWN = ("sqnr_db", "kl_mean", "kl_max", "top1_agreement", "ppl_ratio")
+# Printed of rows that nothing limits; parity.json and the report have all values of all rows.
+WELL_KNOWN = ("sqnr_db", "kl_mean", "kl_max", "top1_agreement", "ppl_ratio")
 
 
 @click.command(
@@ -90,11 +90,16 @@ def print_row(row: ParityRow) -> None:
     against = f" against {row.against}" if row.against else ""
     positions = f", {row.compared} positions" if row.compared else ""
     render.line(f"{render.status(row.status)}  {row.rung}{against}: {row.check}{positions}")
-    shown = [m for m in row.metrics if m.limit is not None or m.name in ALWAYS_SHOWN]
-    if shown:
+    if shown := metrics_shown(row):
         render.line("    " + "  ".join(metric_text(metric) for metric in shown))
     if row.reason:
         render.line(f"    {row.reason}")
+
+
+def metrics_shown(row: ParityRow) -> list[Measured]:
+    """Return what was judged; of a row that was only reported, what people know, or all."""
+    judged = [metric for metric in row.metrics if metric.limit is not None]
+    return judged or [m for m in row.metrics if m.name in WELL_KNOWN] or list(row.metrics)
 
 
 def metric_text(metric: Measured) -> str:

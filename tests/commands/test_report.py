@@ -111,7 +111,7 @@ def test_the_newest_run_of_a_device_counts(package: Path) -> None:
 
 def test_the_page_is_whole_and_fetches_nothing(package: Path) -> None:
     result = report(package)
-    page = _Page(result.path.read_text(encoding="utf-8"))
+    page = _Page(result.html.read_text(encoding="utf-8"))
     assert page.open == []
     assert page.fetched == []
     for text in ("toys/toy", "What is proved", "representative: false", "model.pte", "pp8"):
@@ -122,7 +122,7 @@ def test_the_page_is_whole_and_fetches_nothing(package: Path) -> None:
 
 def test_a_name_cannot_break_the_page(tmp_path: Path) -> None:
     root = toy_package(tmp_path / "toy", source="<script>alert(1)</script>")
-    text = report(root).path.read_text(encoding="utf-8")
+    text = report(root).html.read_text(encoding="utf-8")
     assert "<script>" not in text
     assert "&lt;script&gt;alert(1)" in text
 
@@ -132,10 +132,13 @@ def test_the_verb_prints_the_findings_and_where_the_page_is(
 ) -> None:
     ran = run("report", package, "--html", tmp_path / "mine.html")
     assert ran.code == 0
-    assert ran.out.splitlines()[-1] == f"report: {tmp_path / 'mine.html'}"
+    assert ran.out.splitlines()[-2:] == [
+        f"report: {tmp_path / 'mine.html'}",
+        f"summary: {package / 'report.md'}",
+    ]
     assert (tmp_path / "mine.html").is_file()
     document = run("report", package, "--json").document
-    assert document["path"] == str(package / "report.html")
+    assert document["html"] == str(package / "report.html")
     assert {finding["status"] for finding in document["findings"]} >= {"passed", "measured"}
 
 

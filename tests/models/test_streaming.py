@@ -68,22 +68,20 @@ def test_a_plain_lane_is_the_eager_decoder_at_every_position(
 
 
 class _NaiveLinear(nn.Module):
-    """A quantised linear map written again, number by number where it is cheap."""
+    """A quantised linear map, written again from the description of the formats."""
 
     def __init__(self, linear: Linear, group: int) -> None:
         super().__init__()
-        rows, columns = linear.weight.shape
+        columns = linear.weight.shape[1]
         fits = [size for size in (128, 64, 32) if size <= group and columns % size == 0]
         weight = linear.weight.data.clone()
-        for row in range(rows):
-            if fits:
-                for start in range(0, columns, fits[0]):
-                    part = weight[row, start : start + fits[0]]
-                    scale = (part.abs().max() / 7.5).bfloat16().float()
-                    part.copy_((part / scale).round().clamp(-8, 7) * scale)
-            else:
-                scale = weight[row].abs().max() / 127
-                weight[row] = (weight[row] / scale).round() * scale
+        for start in range(0, columns, fits[0]) if fits else ():
+            part = weight[:, start : start + fits[0]]
+            scale = (part.abs().amax(1, keepdim=True) / 7.5).bfloat16().float()
+            part.copy_((part * (1 / scale)).round().clamp(-8, 7) * scale)
+        if not fits:
+            scale = weight.abs().amax(1, keepdim=True) / 127
+            weight = (weight / scale).round() * scale
         self.weight, self.bias = weight, linear.bias
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -109,7 +107,8 @@ def naive_decoder(spec: DecoderSpec, weights: RandomWeights, quantisation: Quant
     elif quantisation.embedding == "4w":
         blocks = table.view(len(table), -1, 32)
         scale = blocks.abs().amax(-1, keepdim=True) / 7.5
-        table = ((blocks / scale).round().clamp(-8, 7) * scale).view(table.shape)
+        # each group's largest weight is 7.5 steps, a tie: multiplied as the quantiser does it
+        table = ((blocks * (1 / scale)).round().clamp(-8, 7) * scale).view(table.shape)
     decoder.embed.weight.data = table
     return decoder
 

@@ -40,7 +40,10 @@ _UNARY = {
     "negate": xnn.XNNNegate,
     "exp": xnn.XNNExp,
 }
+Element = Literal["float32", "float16"]
 _FP32 = xnn.XNNDatatype.xnn_datatype_fp32
+_ELEMENTS = {"float32": _FP32, "float16": xnn.XNNDatatype.xnn_datatype_fp16}
+_TRANSPOSE_B = 1  # XNN_FLAG_TRANSPOSE_B in xnnpack.h
 
 
 class Graph:
@@ -51,6 +54,7 @@ class Graph:
         self._nodes: list[xnn.XNode] = []
         self._values: list[xnn.XValue] = []
         self._shapes: list[tuple[int, ...]] = []
+        self._types: list[object] = []
         self._is_constant: list[bool] = []
         self._inputs: list[int] = []
         self._outputs: list[int] = []
@@ -67,15 +71,15 @@ class Graph:
         """Return a value's upper-bound shape."""
         return self._shapes[value]
 
-    def input(self, shape: Sequence[int]) -> int:
-        """Add an external float32 input; inputs and outputs are numbered in order of creation."""
-        value = self._value(shape, external=_EXTERNAL_INPUT)
+    def input(self, shape: Sequence[int], element: Element = "float32") -> int:
+        """Add an external input; inputs and outputs are numbered in order of creation."""
+        value = self._value(shape, _ELEMENTS[element], external=_EXTERNAL_INPUT)
         self._inputs.append(value)
         return value
 
-    def output(self, shape: Sequence[int]) -> int:
-        """Add an external float32 output, to be given as `out` to the operator that makes it."""
-        value = self._value(shape, external=_EXTERNAL_OUTPUT)
+    def output(self, shape: Sequence[int], element: Element = "float32") -> int:
+        """Add an external output, to be given as `out` to the operator that makes it."""
+        value = self._value(shape, _ELEMENTS[element], external=_EXTERNAL_OUTPUT)
         self._outputs.append(value)
         return value
 
@@ -111,15 +115,20 @@ class Graph:
 
     def binary(self, kind: Binary, a: int, b: int, out: int | None = None) -> int:
         """Add an elementwise operator with numpy broadcasting."""
-        out = self._value(self._broadcast(a, b)) if out is None else out
+        out = self._value(self._broadcast(a, b), self._types[a]) if out is None else out
         self._add(_BINARY[kind](input1_id=a, input2_id=b, output_id=out, flags=0))
         return out
 
     def unary(self, kind: Unary, a: int, out: int | None = None) -> int:
         """Add an elementwise operator, or a softmax over the last axis."""
-        out = self._value(self._shapes[a]) if out is None else out
+        out = self._value(self._shapes[a], self._types[a]) if out is None else out
         self._add(_UNARY[kind](input_id=a, output_id=out, flags=0))
         return out
+
+    def scaled(self, a: int, factor: float, out: int | None = None) -> int:
+        """Multiply by a number."""
+        constant = self.constant(self._layout.filled(1, factor), [1])
+        return self.binary("multiply", a, constant, out)
 
     def clamp(self, a: int, low: float, high: float, out: int | None = None) -> int:
         """Clamp to `[low, high]`."""
@@ -132,7 +141,7 @@ class Graph:
         self, a: int, dims: Sequence[int], shape: Sequence[int], out: int | None = None
     ) -> int:
         """Reshape to `dims`, in which one 0 stands for "what is left"; `shape` is the bound."""
-        out = self._value(shape) if out is None else out
+        out = self._value(shape, self._types[a]) if out is None else out
         self._add(
             xnn.XNNStaticReshape(
                 num_dims=len(dims), new_shape=list(dims), input_id=a, output_id=out, flags=0
@@ -142,7 +151,8 @@ class Graph:
 
     def transpose(self, a: int, axes: Sequence[int], out: int | None = None) -> int:
         """Permute axes as numpy.transpose does."""
-        out = self._value([self._shapes[a][axis] for axis in axes]) if out is None else out
+        if out is None:
+            out = self._value([self._shapes[a][axis] for axis in axes], self._types[a])
         self._add(
             xnn.XNNStaticTranspose(
                 num_dims=len(axes), perm=list(axes), input_id=a, output_id=out, flags=0
@@ -155,7 +165,7 @@ class Graph:
         if out is None:
             shape = list(self._shapes[a])
             shape[axis] += self._shapes[b][axis]
-            out = self._value(shape)
+            out = self._value(shape, self._types[a])
         self._add(
             xnn.XNNConcatenate2(
                 axis=axis,
@@ -170,12 +180,41 @@ class Graph:
         )
         return out
 
-    def matmul(self, a: int, b: int, out: int | None = None) -> int:
-        """Multiply `[..., m, k] @ [..., k, n]` batch by batch."""
+    def matmul(self, a: int, b: int, out: int | None = None, *, transposed: bool = False) -> int:
+        """Multiply `[..., m, k] @ [..., k, n]` batch by batch; `transposed`: b is `[..., n, k]`."""
         if out is None:
             batch = self._broadcast_shapes(self._shapes[a][:-2], self._shapes[b][:-2])
-            out = self._value([*batch, self._shapes[a][-2], self._shapes[b][-1]])
-        self._add(xnn.XNNBatchMatrixMultiply(input1_id=a, input2_id=b, output_id=out, flags=0))
+            columns = self._shapes[b][-2 if transposed else -1]
+            out = self._value([*batch, self._shapes[a][-2], columns], self._types[a])
+        flags = _TRANSPOSE_B if transposed else 0
+        self._add(xnn.XNNBatchMatrixMultiply(input1_id=a, input2_id=b, output_id=out, flags=flags))
+        return out
+
+    def convert(self, a: int, element: Element, out: int | None = None) -> int:
+        """Convert between float types; nothing is added if the type is right already."""
+        if out is None:
+            if self._types[a] is _ELEMENTS[element]:
+                return a
+            out = self._value(self._shapes[a], _ELEMENTS[element])
+        self._add(xnn.XNNConvert(input_id=a, output_id=out, flags=0))
+        return out
+
+    def part(self, a: int, axis: int, start: int, size: int) -> int:
+        """Take `size` elements from `start` on along an axis that is not dynamic."""
+        shape = list(self._shapes[a])
+        offsets, sizes = [0] * len(shape), list(shape)
+        offsets[axis], sizes[axis] = start, size
+        out = self._value(sizes, self._types[a])
+        self._add(
+            xnn.XNNStaticSlice(
+                num_dims=len(shape),
+                offsets=offsets,
+                sizes=sizes,
+                input_id=a,
+                output_id=out,
+                flags=0,
+            )
+        )
         return out
 
     def linear(self, a: int, weights: int, bias: int | None = None, out: int | None = None) -> int:
@@ -234,7 +273,8 @@ class Graph:
                 yield Lifetime(value, self._bytes(value), min(at), max(at))
 
     def _bytes(self, value: int) -> int:
-        return math.prod(self._shapes[value]) * (1 if value in self._quantised.values() else 4)
+        width = {_FP32: 4, _ELEMENTS["float16"]: 2}.get(self._types[value], 1)
+        return math.prod(self._shapes[value]) * width
 
     def _add(self, node: object, limits: object = None) -> None:
         handle = len(self._nodes)
@@ -272,6 +312,7 @@ class Graph:
             union = xnn.XNNQuantizedTensorValue(tensor_value=tensor, quant_params=quantisation)
         self._values.append(xnn.XValue(xvalue_union=union))
         self._shapes.append(tuple(shape))
+        self._types.append(datatype)
         self._is_constant.append(constant > 0)
         return identifier
 

@@ -6,6 +6,7 @@ the weights can be read, quantised and written once, in order, into their final 
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass, field
 
 _ALIGNMENT = 128  # bytes; XNNPACK reads weights with vector loads, 64 would do
@@ -109,6 +110,13 @@ class Layout:
         """Let a key point at bytes that another region writes."""
         self.segments.append((offset, size))
         self.named[key] = len(self.segments) - 1
+
+    def filled(self, length: int, value: float) -> str:
+        """Return the key of a float32 vector of equal numbers."""
+        key = f"fill.{length}.{value!r}"
+        data = struct.pack("<f", value) * length
+        self.name(key, len(data), Bytes(data))
+        return key
 
     def named_bytes(self, key: str) -> int:
         """Return the length of a named segment."""

@@ -6,21 +6,28 @@ weights are filled in afterwards (`emit.py`). Nothing here knows a model family.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
-from mobilepack.backends.xnnpack.attention import AttentionEmitter, Call, Positions, Shape
-from mobilepack.backends.xnnpack.layout import Bytes, Layout, Matrix, RopeTable
+from mobilepack.backends.xnnpack.attention import Attention, Call, Lengths, Positions
+from mobilepack.backends.xnnpack.attention_blocks import BlockAttention
+from mobilepack.backends.xnnpack.attention_flat import FlatAttention
+from mobilepack.backends.xnnpack.cache import Blocks, CacheFormat, Flat
+from mobilepack.backends.xnnpack.layout import Layout, Matrix, RopeTable
 from mobilepack.backends.xnnpack.program import Jump, ProgramBuilder, constant_method
-from mobilepack.backends.xnnpack.segments import Segment, SegmentBuilder, UnknownGraphError
+from mobilepack.backends.xnnpack.segments import (
+    Segment,
+    SegmentBuilder,
+    UnknownGraphError,
+    attention_shape,
+)
 from mobilepack.backends.xnnpack.storage import Storage, Tally
 from mobilepack.backends.xnnpack.vendor import aligned_size, et, pad_to, serialise
 from mobilepack.contract.manifest import Recipe
-from mobilepack.models.graph import arguments, fixed, operators, parameter_names, result, shape
+from mobilepack.models.graph import arguments, operators, parameter_names, result, shape
 from mobilepack.models.quantization import embedding_encoding
 
 if TYPE_CHECKING:
@@ -111,8 +118,9 @@ class Lowering:
         self._layout = Layout()
         self._program = ProgramBuilder(self._layout)
         self._storage = Storage(self._layout, shapes, recipe.linear != "fp32", recipe.group_size)
+        self._cache = self._cache_format()
         self._builder = SegmentBuilder(
-            self._storage, self._names, self._sequence, self._needed_outside
+            self._storage, self._names, self._sequence, self._cache, self._needed_outside
         )
         self._segment_of = self._segments()
         self._tensors: dict[Node, int] = {}
@@ -126,11 +134,11 @@ class Lowering:
         Raises:
             UnknownGraphError: The graph holds something this lowering has no rule for.
         """
-        tokens, positions = self._prologue()
-        attention = self._attention_emitter()
+        tokens = self._constants()
+        positions = self._prologue(tokens)
         embedding, steps = self._collect()
         self._embed(embedding, tokens)
-        self._branches(steps, attention, positions, tokens)
+        self._branches(steps, positions)
         self._program.output(self._tensors[self._result])
         plan, sizes = self._program.finish("forward")
         plans = [plan, *(constant_method(name, value) for name, value in metadata.items())]
@@ -139,11 +147,11 @@ class Lowering:
             layout=self._layout,
             tally=self._storage.tally,
             delegates=self._program.delegate_count,
-            operators=self._operators + attention.operators,
+            operators=self._operators + self._attention.operators,
             kernel_calls=dict(self._program.kernel_calls),
             state_bytes=sizes["states"],
             activation_bytes=sizes["activations"],
-            workspace_bytes=max(self._workspace, attention.workspace_bytes),
+            workspace_bytes=max(self._workspace, self._attention.workspace_bytes),
         )
 
     # --- which node goes where ---
@@ -167,17 +175,35 @@ class Lowering:
 
     # --- what runs before the layers ---
 
-    def _prologue(self) -> tuple[int, Positions]:
-        program = self._program
-        tokens = program.input([1, self._sequence], "int64", dynamic=True)
-        input_pos = program.input([1], "int64", dynamic=False)
+    def _cache_format(self) -> CacheFormat:
+        if self._recipe.kv_cache == "fp32":
+            return Flat()
+        if self._recipe.kv_cache == "fp16":
+            biased = any(name.endswith(".k.bias") for name in self._shapes)
+            return Blocks("float32" if biased else "float16")
+        raise UnknownGraphError(f"no rule for a KV cache of {self._recipe.kv_cache}")
+
+    def _constants(self) -> int:
+        """Reserve the constant segment; returns the input `tokens`, which comes first."""
+        tokens = self._program.input([1, self._sequence], "int64", dynamic=True)
         self._rope_tables()
         self._embedding_table()
-        iota = struct.pack(f"<{self._context}f", *range(self._context))
-        self._iota = program.constant(
-            [self._context], "float32", self._layout.constant(len(iota), Bytes(iota))
-        )
+        lengths = Lengths(self._context, self._sequence)
+        self._attention: Attention
+        if isinstance(self._cache, Blocks):
+            blocks = BlockAttention(self._program, lengths, self._cache)
+            for node in self._nodes:
+                if node.target is _ATTENTION:
+                    blocks.prepare(attention_shape(node).kv_heads)
+            self._attention = blocks
+        else:
+            self._attention = FlatAttention(self._program, lengths)
         self._layout.close_constants()
+        return tokens
+
+    def _prologue(self, tokens: int) -> Positions:
+        program = self._program
+        input_pos = program.input([1], "int64", dynamic=False)
         zero, one = program.integer(0), program.integer(1)
         self._length = program.scalar_output()
         program.kernel("aten::sym_size", "int", tokens, one, self._length)
@@ -192,7 +218,9 @@ class Lowering:
                 "aten::slice_copy", "Tensor_out", table, zero, start, end, one, part, part
             )
             self._shared[name] = part
-        return tokens, Positions(start, end)
+        positions = Positions(start, end)
+        self._attention.start(positions)
+        return positions
 
     def _rope_tables(self) -> None:
         self._tables: dict[str, tuple[int, int]] = {}
@@ -256,11 +284,6 @@ class Lowering:
             out,
         )
 
-    def _attention_emitter(self) -> AttentionEmitter:
-        return AttentionEmitter(
-            self._program, self._storage, self._context, self._sequence, self._iota
-        )
-
     # --- the layers ---
 
     def _collect(self) -> tuple[Node, list[_Step]]:
@@ -276,7 +299,7 @@ class Lowering:
             if node.target is _EMBEDDING:
                 embedding = node
             elif node.target is _ATTENTION:
-                steps.append(self._attention(node))
+                steps.append(self._call(node))
             else:
                 steps.append(self._last_token(node))
         steps += self._close(segment)
@@ -299,32 +322,28 @@ class Lowering:
         (source,) = arguments(node)
         return _LastTokenStep(self._tensors[source], self._host_tensor(node))
 
-    def _attention(self, node: Node) -> Call:
-        query, key, value, key_cache, _, _, scale, window = arguments(node)
-        kv_heads, head_dim = fixed(key_cache, 2), fixed(key_cache, 3)
-        heads = fixed(query, -1) // head_dim
-        window = 0 if window >= self._context else window
-        cache = [1, self._context, kv_heads, head_dim]
+    def _call(self, node: Node) -> Call:
+        query, key, value = arguments(node)[:3]
+        shape = attention_shape(node)
+        key_cache, value_cache = self._attention.caches(shape)
         return Call(
-            shape=Shape(heads, kv_heads, head_dim, float(scale), int(window)),
+            shape=shape,
             query=self._tensors[query],
             key=self._tensors[key],
             value=self._tensors[value],
-            key_cache=self._program.state(cache),
-            value_cache=self._program.state(cache),
+            key_cache=key_cache,
+            value_cache=value_cache,
             out=self._host_tensor(node),
         )
 
     def _host_tensor(self, node: Node) -> int:
         if node not in self._tensors:
-            bound = self._builder.host_shape(node)
+            bound, element = self._builder.host_tensor(node)
             dynamic = any(not isinstance(size, int) for size in shape(node))
-            self._tensors[node] = self._program.tensor(bound, dynamic=dynamic)
+            self._tensors[node] = self._program.tensor(bound, element, dynamic=dynamic)
         return self._tensors[node]
 
-    def _branches(
-        self, steps: list[_Step], attention: AttentionEmitter, positions: Positions, tokens: int
-    ) -> None:
+    def _branches(self, steps: list[_Step], positions: Positions) -> None:
         program = self._program
         to_single: Jump | None = None
         if self._sequence > 1:
@@ -332,25 +351,17 @@ class Lowering:
             program.kernel("executorch_prim::gt", "Scalar", self._length, program.integer(1), many)
             to_single = program.jump_if_false(many)
             before = dict(program.kernel_calls)
-            attention.begin()
-            self._play(steps, attention, positions, many_tokens=True)
+            self._play(steps, positions, many_tokens=True)
             to_end = program.jump()
             program.land(to_single)
             program.kernel_calls = before
-        attention.begin()
-        self._play(steps, attention, positions, many_tokens=False)
+        self._play(steps, positions, many_tokens=False)
         if to_single is not None:
             program.land(to_end)
 
-    def _play(
-        self,
-        steps: list[_Step],
-        attention: AttentionEmitter,
-        positions: Positions,
-        *,
-        many_tokens: bool,
-    ) -> None:
-        program = self._program
+    def _play(self, steps: list[_Step], positions: Positions, *, many_tokens: bool) -> None:
+        program, attention = self._program, self._attention
+        attention.begin_branch()
         one, last = program.integer(1), program.integer(-1)
         for step in steps:
             if isinstance(step, _DelegateStep):

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mobilepack.backends.xnnpack.graph import Binary, Graph
+from mobilepack.backends.xnnpack.cache import CacheFormat, Operand, Role, Shape
+from mobilepack.backends.xnnpack.graph import Binary, Element, Graph
 from mobilepack.backends.xnnpack.storage import Storage
 from mobilepack.models.graph import arguments, fixed, shape
 from mobilepack.models.operators import GELU_CUBIC
@@ -57,6 +58,7 @@ class SegmentBuilder:
         storage: Storage,
         parameters: Mapping[str, str],
         sequence: int,
+        cache: CacheFormat,
         needed_outside: Callable[[Node], bool],
     ) -> None:
         """Create the builder.
@@ -65,11 +67,13 @@ class SegmentBuilder:
             storage: Gives parameters their place and format.
             parameters: Parameter name of each placeholder.
             sequence: Longest `seq` of a call.
+            cache: Form of attention's operands.
             needed_outside: Whether a node's value leaves its segment.
         """
         self._storage = storage
         self._parameters = parameters
         self._sequence = sequence
+        self._format = cache
         self._needed_outside = needed_outside
         mobilepack, aten = torch.ops.mobilepack, torch.ops.aten
         self._rules: dict[object, Callable[[Segment, Node, int | None], int | Halves]] = {
@@ -102,35 +106,39 @@ class SegmentBuilder:
         if rule is None:
             raise UnknownGraphError(f"no rule for {node.target}")
         operand = attention_operand(node)
-        direct = self._needed_outside(node) and (operand is None or node.target is _ROPE)
+        fits = operand is None or (node.target is _ROPE and self._format.rotated_fits)
+        direct = self._needed_outside(node) and fits
         out = self._output(segment, node) if direct else None
         value = rule(segment, node, out)
         segment.values[node] = value
         if operand is not None and not direct:
-            heads, head_dim = operand
             out = self._output(segment, node)
-            segment.graph.reshape(_single(value, node), [1, 0, heads, head_dim], [], out)
+            self._format.deliver(segment.graph, _single(value, node), operand, out)
 
-    def host_shape(self, node: Node) -> tuple[int, ...]:
-        """Return the upper-bound shape of a node's value outside the delegates.
+    def host_tensor(self, node: Node) -> tuple[tuple[int, ...], Element]:
+        """Return the bound and the element type of a node's value outside the delegates.
 
-        What attention takes and gives has an axis of heads; the rest is `[1, seq, channels]`.
+        What attention takes has the cache's form; what it gives has an axis of heads.
         """
-        operand = attention_operand(node) or attention_result(node)
-        bound = self._bounds(node)
-        return bound if operand is None else (*bound[:-1], *operand)
+        operand = attention_operand(node)
+        if operand is not None:
+            return self._format.tensor(operand, self._sequence)
+        bound, result = self._bounds(node), attention_result(node)
+        if result is None:
+            return bound, "float32"
+        return (*bound[:-1], result.heads, result.head_dim), "float32"
 
     def _bounds(self, node: Node) -> tuple[int, ...]:
         return tuple(s if isinstance(s, int) else self._sequence for s in shape(node))
 
     def _output(self, segment: Segment, node: Node) -> int:
         segment.externals.append(node)
-        return segment.graph.output(self.host_shape(node))
+        return segment.graph.output(*self.host_tensor(node))
 
     def _value(self, segment: Segment, node: Node) -> int | Halves:
         if node not in segment.values:
-            outside, flat = self.host_shape(node), self._bounds(node)
-            value = segment.graph.input(outside)
+            (outside, element), flat = self.host_tensor(node), self._bounds(node)
+            value = segment.graph.input(outside, element)
             segment.externals.append(node)
             if flat != outside:
                 dims = [1, 0, flat[-1]] if len(flat) == 3 else list(flat)
@@ -173,13 +181,9 @@ class SegmentBuilder:
         if node.kwargs.get("approximate", "none") != "tanh":
             return graph.unary("gelu", x, out)
 
-        def scaled(value: int, factor: float) -> int:
-            constant = graph.constant(self._storage.filled(1, factor), [1])
-            return graph.binary("multiply", value, constant)
-
-        cubic = scaled(graph.binary("multiply", graph.unary("square", x), x), GELU_CUBIC)
-        inner = scaled(graph.binary("add", x, cubic), math.sqrt(2 / math.pi))
-        half = scaled(x, 0.5)
+        cubic = graph.scaled(graph.binary("multiply", graph.unary("square", x), x), GELU_CUBIC)
+        inner = graph.scaled(graph.binary("add", x, cubic), math.sqrt(2 / math.pi))
+        half = graph.scaled(x, 0.5)
         return graph.binary(
             "add", half, graph.binary("multiply", half, graph.unary("tanh", inner)), out
         )
@@ -200,8 +204,8 @@ class SegmentBuilder:
         schema that keeps the rank), so it is a linear map with weights 1 / channels, eps as bias.
         """
         width = graph.shape(value)[-1]
-        ones = graph.constant(self._storage.filled(width, 1.0 / channels), [1, width])
-        bias = None if eps is None else graph.constant(self._storage.filled(1, eps), [1])
+        ones = graph.constant(self._storage.layout.filled(width, 1.0 / channels), [1, width])
+        bias = None if eps is None else graph.constant(self._storage.layout.filled(1, eps), [1])
         return graph.linear(graph.unary("square", value), ones, bias)
 
     def _linear(self, segment: Segment, node: Node, out: int | None) -> int | Halves:
@@ -292,20 +296,30 @@ def rotation_of(linear: Node) -> tuple[int, int, int] | None:
     return None
 
 
-def attention_operand(node: Node) -> tuple[int, int] | None:
-    """Return (heads, head_dim) if attention takes the node as query, key or value."""
+def attention_shape(attention: Node) -> Shape:
+    """Return what decides an attention's graph."""
+    query, _, _, key_cache, _, _, scale, window = arguments(attention)
+    limit, kv_heads, head_dim = (fixed(key_cache, axis) for axis in (1, 2, 3))
+    return Shape(
+        heads=fixed(query, -1) // head_dim,
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        scale=float(scale),
+        window=0 if window >= limit else int(window),
+    )
+
+
+def attention_operand(node: Node) -> Operand | None:
+    """Return what a node is to the attention that takes it as query, key or value."""
+    roles: tuple[Role, ...] = ("query", "key", "value")
     for user in node.users:
         if user.target is _ATTENTION and node in arguments(user)[:3]:
-            head_dim = fixed(arguments(user)[3], 3)
-            return fixed(node, -1) // head_dim, head_dim
+            return Operand(roles[arguments(user).index(node)], attention_shape(user))
     return None
 
 
-def attention_result(node: Node) -> tuple[int, int] | None:
-    """Return (heads, head_dim) if the node is attention's result, or the last token of it."""
+def attention_result(node: Node) -> Shape | None:
+    """Return the attention whose result a node is, whole or its last token."""
     if node.target is torch.ops.mobilepack.last_token.default:
         return attention_result(arguments(node)[0])
-    if node.target is _ATTENTION:
-        head_dim = fixed(arguments(node)[3], 3)
-        return fixed(node, -1) // head_dim, head_dim
-    return None
+    return attention_shape(node) if node.target is _ATTENTION else None

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mobilepack.backends.xnnpack.graph import Graph
-from mobilepack.backends.xnnpack.layout import Bytes, HeadRows, Layout, Matrix, Vector
+from mobilepack.backends.xnnpack.layout import HeadRows, Layout, Matrix, Vector
 from mobilepack.models.quantization import linear_encoding
 
 
@@ -47,13 +46,6 @@ class Storage:
     def alias(self, parameter: str, offset: int, size: int) -> None:
         """Say that a float32 parameter's bytes are written by another region."""
         self._aliases[parameter] = (offset, size)
-
-    def filled(self, length: int, value: float) -> str:
-        """Return the key of a float32 vector of equal numbers."""
-        key = f"fill.{length}.{value!r}"
-        data = struct.pack("<f", value) * length
-        self.layout.name(key, len(data), Bytes(data))
-        return key
 
     def vector(self, parameter: str, rows: HeadRows | None = None) -> str:
         """Return the key of a one-dimensional parameter, stored in float32."""

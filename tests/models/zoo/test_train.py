@@ -82,11 +82,16 @@ def test_without_resume_the_script_starts_afresh(tmp_path: Path) -> None:
 
 
 def test_the_rate_warms_up_holds_and_decays_to_almost_nothing() -> None:
-    recipe = Recipe(phases=(Phase(1000, 1, 32),), decay_share=0.4)
-    shares = [recipe.rate_share(step) for step in range(1000)]
-    assert shares[0] < 0.05
-    assert shares[100] == shares[599] == 1.0
+    recipe = Recipe()
+    shares = [recipe.rate_share(step) for step in range(recipe.steps)]
+    assert 0.0 < shares[0] < 0.05
+    assert shares[100] == shares[500] == 1.0
     assert 0.0 < shares[-1] < 0.01
+    assert max(shares) <= 1.0
+
+
+def test_the_rate_stays_at_its_last_knot() -> None:
+    assert Recipe(rate_knots=((-1, 0.0), (1, 0.5))).rate_share(99) == 0.5
 
 
 def test_a_chat_is_encoded_as_its_template_says_and_user_words_count_less() -> None:

@@ -46,6 +46,15 @@ def _next(rng: Random) -> Drill:
     return Drill("next", f"What number comes {word} {n}?", str(n + step), f"next {word} {n}")
 
 
+def _lookup(rng: Random) -> Drill:
+    names = rng.sample(OBJECTS, rng.randint(2, 5))
+    values = rng.sample(range(10, 100), len(names))
+    pairs = [f"{n} is {v}" for n, v in zip(names, values, strict=True)]
+    index = rng.randrange(len(names))
+    question = f"{', '.join(pairs)}. Find {names[index]}."
+    return Drill("lookup", question, pairs[index], ", ".join(pairs))
+
+
 def _recall(rng: Random) -> Drill:
     names = rng.sample(OBJECTS, rng.randint(2, 5))
     values = rng.sample(range(10, 100), len(names))
@@ -101,6 +110,7 @@ MAKERS: Final[dict[str, Callable[[Random], Drill]]] = {
     "subtract": _subtract,
     "next": _next,
     "recall": _recall,
+    "lookup": _lookup,
     "copy": _copy,
     "reverse": _reverse,
     "sort": _sort,

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +17,16 @@ from mobilepack.models.zoo.train import data
 from mobilepack.models.zoo.train.network import Network, Shape
 from mobilepack.models.zoo.train.optimiser import Optimiser, Rates
 
-_WARM_UP_STEPS: Final = 40
+# (step, share of the peak rate): warm up, hold, dip at the end of the sums, hold, decay to nothing.
+_RATE_KNOTS: Final = (
+    (-1, 0.0),
+    (39, 1.0),
+    (720, 1.0),
+    (900, 0.625),
+    (920, 0.9),
+    (1250, 0.9),
+    (1700, 0.0),
+)
 WORKERS: Final = 2
 
 
@@ -38,11 +48,13 @@ class Recipe:
     phases: tuple[Phase, ...] = (
         Phase(300, 16, 128),
         Phase(300, 16, 128, "copying"),
-        Phase(500, 8, 256, "late"),
-        Phase(100, 4, 512, "late"),
+        Phase(300, 8, 256, "sums"),
+        Phase(400, 8, 256, "lookup"),
+        Phase(300, 8, 256, "final"),
+        Phase(100, 4, 512, "final"),
     )
     rates: Rates = field(default_factory=Rates)
-    decay_share: float = 0.4
+    rate_knots: tuple[tuple[int, float], ...] = _RATE_KNOTS
     seed: int = 0
     tokenizer_documents: int = 12000
     checkpoint_steps: int = 100
@@ -53,9 +65,11 @@ class Recipe:
         return sum(phase.steps for phase in self.phases)
 
     def rate_share(self, step: int) -> float:
-        """Return the share of the peak rate at a step from 0: warm up, hold, decay to zero."""
-        decay = max(1.0, self.steps * self.decay_share)
-        return min(1.0, (step + 1) / _WARM_UP_STEPS, (self.steps - step) / decay)
+        """Return the share of the peak rate at a step from 0: linear between the knots."""
+        for (start, low), (end, high) in pairwise(self.rate_knots):
+            if step <= end:
+                return low + (high - low) * (step - start) / (end - start)
+        return self.rate_knots[-1][1]
 
 
 @dataclass(frozen=True, slots=True)
