@@ -12,7 +12,8 @@ OUT ?= out/demo
 BENCH ?= --shapes smollm2-135m
 GENERATED := README.md targets/README.md docs/reference/cli.md
 
-.PHONY: help env demo check test bench lint types floors docs docs-check fast slow format constraints clean
+.PHONY: help env demo check test bench lint types floors docs docs-check fast slow format transcript \
+  constraints clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -57,6 +58,9 @@ format: env ## put the code into shape
 
 docs: env ## write the generated parts of README and docs again
 	$(BIN)/cog -r -I docs $(GENERATED)
+
+transcript: env ## run the demo and put what it prints into README.md
+	$(BIN)/python tools/transcript.py
 
 constraints: env ## pin the newest versions that pyproject.toml allows
 	@sed -n '/^#/p' constraints.txt > constraints.new

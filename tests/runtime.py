@@ -57,7 +57,5 @@ class Program:
         """Return what the methods other than `forward` answer."""
         names = [self._program.get_method_name(i) for i in range(self._program.num_methods())]
         return {
-            name: list(self._program.load_method(name)(()))
-            for name in names
-            if name != "forward"
+            name: list(self._program.load_method(name)(())) for name in names if name != "forward"
         }

@@ -17,7 +17,7 @@ step() {
   "$mobilepack" "$@"
 }
 
-step build --output-dir "$out"
+step build --force --output-dir "$out"
 step verify "$out/xnnpack"
 step bench "$out/xnnpack"
 step chat "$out/xnnpack" --prompt "What is the capital of France?"

@@ -93,7 +93,8 @@ def print_package(built: Built) -> None:
     state = "up to date" if built.up_to_date else "built"
     render.line(f"{state}  {built.folder}")
     render.line(
-        f"  {plan.model.source}: {plan.model.family}, {manifest.parameters:,} parameters;"
+        f"  {render.model_name(plan.model.source)}: {plan.model.family},"
+        f" {manifest.parameters:,} parameters;"
         f" linear {recipe.linear}{group}, embedding {recipe.embedding}, KV cache {recipe.kv_cache}"
     )
     render.line(

@@ -50,7 +50,10 @@ def command(
 def print_checkpoint(view: CheckpointView) -> None:
     """Print a checkpoint's decoder, sizes, tokenizer and licence."""
     spec = view.spec
-    render.line(f"checkpoint  {view.source}" + (f" @ {view.revision}" if view.revision else ""))
+    render.line(
+        f"checkpoint  {render.model_name(view.source)}"
+        + (f" @ {view.revision}" if view.revision else "")
+    )
     render.line(f"folder      {view.folder}")
     render.line(f"family      {spec.family}")
     render.line(f"parameters  {view.parameters:,} ({', '.join(view.dtypes)})")
@@ -80,7 +83,10 @@ def print_package(view: PackageView) -> None:
     recipe = plan.recipe
     group = f" group {recipe.group_size}" if recipe.group_size else ""
     render.line(f"package     {view.root} (all checksums match)")
-    render.line(f"model       {plan.model.source}, {plan.model.family}, {manifest.parameters:,}")
+    render.line(
+        f"model       {render.model_name(plan.model.source)}, {plan.model.family},"
+        f" {manifest.parameters:,} parameters"
+    )
     render.line(f"target      {plan.target} through {plan.backend}, lowering {plan.lowering}")
     render.line(
         f"recipe      linear {recipe.linear}{group}, embedding {recipe.embedding},"

@@ -42,7 +42,10 @@ def print_prediction(found: Prediction) -> None:
     """Print one prediction."""
     recipe = found.recipe
     group = f" group {recipe.group_size}" if recipe.group_size else ""
-    render.line(f"{found.source} ({found.family}, {found.parameters:,}) for {found.target}")
+    render.line(
+        f"{render.model_name(found.source)} ({found.family}, {found.parameters:,} parameters)"
+        f" for {found.target}"
+    )
     render.line(
         f"linear {recipe.linear}{group}, embedding {recipe.embedding}, KV cache {recipe.kv_cache},"
         f" {found.max_seq_len} positions, {found.prefill_chunk} tokens per call"

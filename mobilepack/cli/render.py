@@ -96,6 +96,13 @@ def status(word: str) -> str:
     return click.style(word, fg=_COLOURS.get(word))
 
 
+def model_name(source: str) -> str:
+    """Return how people call a model: the embedded one by that name, not by its folder."""
+    from mobilepack.models.zoo import embedded_path
+
+    return "embedded model" if source == str(embedded_path()) else source
+
+
 def size(count: int) -> str:
     """Return bytes for people, in powers of 1000 like file managers and app stores."""
     value = float(count)

@@ -17,19 +17,18 @@ from mobilepack.pipeline.plan import plan_build
 from mobilepack.target import load_target
 
 FLOAT_BYTES = 4
-INT4_SCALE_BYTES = 2  # bf16, one per group: XNNPACK's qb4w format (backends/xnnpack/storage.py)
-ROW_SCALE_BYTES = 4  # float32: int8 rows, and the groups of an int4 embedding
-KV_BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
-INT8_KV_SCALE_BYTES = 4  # float32, one per position and head
+GROUP_SCALE_BYTES = 2  # bf16 of linear layers, fp16 of the embedding; one per int4 group
+ROW_SCALE_BYTES = 4  # float32, one per int8 row
+KV_BYTES = {"fp32": 4, "fp16": 2}
 
 # Delegates' graphs and the flatbuffer, fitted to builds of 4 to 30 layers (executorch 1.5.1).
 PROGRAM_BYTES, PROGRAM_BYTES_PER_LAYER = 8_000, 12_000
 
 # Fitted to the three builds named: CPU seconds of the whole command, flight recorder included.
-START_S, PER_LAYER_S, PER_BILLION_S = 6.0, 0.15, 22.0
+START_S, PER_LAYER_S, PER_BILLION_S = 5.0, 0.12, 17.5
 BUILD_BASIS = (
-    "fitted to builds on 2 x86-64 cores with AVX-512: SmolLM2-135M 15 s, Qwen3-0.6B 25 s,"
-    " Llama-3.2-1B 35 s; --lowering reference takes minutes"
+    "fitted to builds on 2 x86-64 cores with AVX-512: SmolLM2-135M 10 s, Qwen3-0.6B 21 s,"
+    " Llama-3.2-1B 29 s; --lowering reference takes minutes"
 )
 
 
@@ -111,71 +110,78 @@ def predict(build: BuildPlan, spec: DecoderSpec, parameters: int) -> Prediction:
         kv_bytes_per_token=per_token,
         kv_cache_bytes=cache,
         activations_bytes=activations,
-        ram_bytes=sum(part.bytes for part in components if part.parameters) + cache + activations,
+        ram_bytes=loaded_bytes(spec, build.recipe) + cache + activations,
         build_cpu_s=build_cpu_s(parameters, len(spec.layers)),
         build_basis=BUILD_BASIS,
     )
 
 
 def program_components(spec: DecoderSpec, recipe: Recipe, max_seq_len: int) -> Iterator[Component]:
-    """Yield the parts of the program file; a tied head counts where its bytes are."""
+    """Yield the parts of the program file; a shared table's numbers count once, as embedding."""
     totals = {name: [0, 0] for name in COMPONENTS}
     for name, shape in parameter_shapes(spec).items():
+        shared = name == "head.weight" and head_shares_values(spec, recipe)
         total = totals[component_of(name)]
-        if name == "head.weight" and _shares_bytes(spec, recipe):
-            continue
-        total[0] += math.prod(shape)
-        total[1] += stored_bytes(name, shape, recipe)
+        total[0] += 0 if shared else math.prod(shape)
+        total[1] += stored_bytes(name, shape, recipe, shared=shared)
     for component, (parameters, size) in totals.items():
         yield Component(component, parameters, size)
     yield Component("tables and program", 0, program_bytes(spec, max_seq_len))
 
 
-def _shares_bytes(spec: DecoderSpec, recipe: Recipe) -> bool:
-    """Say whether a tied head reads the embedding's own bytes: both must be fp32."""
-    return spec.tied_head and recipe.linear == recipe.embedding == "fp32"
+def loaded_bytes(spec: DecoderSpec, recipe: Recipe) -> int:
+    """Return the bytes of the loaded weights: XNNPACK packs its own copy, of a shared head too."""
+    shapes = parameter_shapes(spec)
+    return sum(stored_bytes(name, shape, recipe) for name, shape in shapes.items())
 
 
-def stored_bytes(name: str, shape: tuple[int, ...], recipe: Recipe) -> int:
-    """Return the bytes of a parameter in the program; vectors stay in fp32."""
+def stored_bytes(name: str, shape: tuple[int, ...], recipe: Recipe, *, shared: bool = False) -> int:
+    """Return the bytes of a parameter in the program; vectors stay in fp32.
+
+    int4 is half a byte per number and a 16-bit scale per group, K/2 + 2 K/g per row; int8 is K + 4
+    per row (`backends/xnnpack/storage.py`).
+
+    Args:
+        name: The decoder's name of the parameter.
+        shape: Its shape.
+        recipe: How it is stored.
+        shared: Another parameter's numbers serve; only scales of its own are added.
+    """
     if len(shape) == 1:
         return FLOAT_BYTES * shape[0]
     rows, columns = shape
-    of = embedding_bytes if component_of(name) == "embedding" else linear_bytes
-    return of(rows, columns, recipe)
-
-
-def linear_bytes(rows: int, columns: int, recipe: Recipe) -> int:
-    """Return the bytes of a linear layer's weights with their scales.
-
-    8da4w: half a byte per weight and a bf16 scale per group, K/2 + 2 K/g per row; where the groups
-    do not divide K, `linear_encoding` says what is taken instead.
-    """
-    if recipe.linear == "fp32":
-        return FLOAT_BYTES * rows * columns
-    encoding, group = linear_encoding(columns, recipe.group_size)
-    if encoding == "int8":
-        return rows * (columns + ROW_SCALE_BYTES)
-    return rows * (columns // 2 + INT4_SCALE_BYTES * columns // group)
-
-
-def embedding_bytes(rows: int, columns: int, recipe: Recipe) -> int:
-    """Return the bytes of the embedding: 4w is K/2 + 4 K/32 per row, 8w is K + 4, fp32 is 4 K.
-
-    Where the groups do not divide K, `embedding_encoding` says what is taken instead.
-    """
-    encoding, group = embedding_encoding(columns, recipe.embedding)
+    encoding, group = encoding_of(name, columns, recipe)
     if encoding == "fp32":
-        return FLOAT_BYTES * rows * columns
-    width = columns if encoding == "int8" else columns // 2
-    return rows * (width + ROW_SCALE_BYTES * columns // group)
+        return 0 if shared else FLOAT_BYTES * rows * columns
+    if encoding == "int8":
+        return rows * (ROW_SCALE_BYTES + (0 if shared else columns))
+    return rows * (GROUP_SCALE_BYTES * columns // group + (0 if shared else columns // 2))
+
+
+def encoding_of(name: str, columns: int, recipe: Recipe) -> tuple[str, int]:
+    """Return a matrix' storage and group; where groups do not divide the columns, what is taken."""
+    if component_of(name) == "embedding":
+        return embedding_encoding(columns, recipe.embedding, recipe.group_size)
+    return ("fp32", 0) if recipe.linear == "fp32" else linear_encoding(columns, recipe.group_size)
+
+
+def head_shares_values(spec: DecoderSpec, recipe: Recipe) -> bool:
+    """Say whether a tied head reads the embedding's numbers: both stored alike, in equal groups."""
+    encoding, group = encoding_of("embed.weight", spec.hidden_size, recipe)
+    table = ("int4" if encoding == "embedding4" else encoding, group)  # the same, pairs swapped
+    return spec.tied_head and encoding_of("head.weight", spec.hidden_size, recipe) == table
 
 
 def kv_bytes_per_token(spec: DecoderSpec, recipe: Recipe) -> int:
-    """Return the bytes of one position's keys and values over all layers."""
-    size = KV_BYTES[recipe.kv_cache]
-    scales = INT8_KV_SCALE_BYTES if recipe.kv_cache == "int8" else 0
-    return sum(2 * (layer.kv_size * size + layer.n_kv_heads * scales) for layer in spec.layers)
+    """Return the bytes of one position's keys and values over all layers.
+
+    Keys that have a bias stay in fp32 (`backends/xnnpack/cache.py`).
+    """
+    value = KV_BYTES[recipe.kv_cache]
+    return sum(
+        layer.kv_size * (value + (FLOAT_BYTES if layer.qkv_bias else value))
+        for layer in spec.layers
+    )
 
 
 def program_bytes(spec: DecoderSpec, max_seq_len: int) -> int:

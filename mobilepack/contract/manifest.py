@@ -10,7 +10,7 @@ from mobilepack.contract.base import Contract
 
 LinearRecipe = Literal["fp32", "8da4w"]
 EmbeddingRecipe = Literal["fp32", "8w", "4w"]
-KvCacheRecipe = Literal["fp32", "fp16", "int8"]
+KvCacheRecipe = Literal["fp32", "fp16"]
 Lowering = Literal["fast", "reference"]
 
 

@@ -47,33 +47,45 @@ def linear_encoding(columns: int, group: int) -> tuple[str, int]:
     return "int8", columns
 
 
-def embedding_encoding(columns: int, kind: str) -> tuple[str, int]:
+def embedding_encoding(columns: int, kind: str, linear_group: int) -> tuple[str, int]:
     """Return the storage of an embedding table with so many channels.
 
     Args:
         columns: Channels of a token.
-        kind: `fp32`, `8w` or `4w` as in a recipe. `4w` needs whole groups of 32 channels
+        kind: `fp32`, `8w` or `4w` as in a recipe. `4w` needs whole groups of 32 channels at least
             (ExecuTorch's `embedding_4bit`, 1.5.1); a table without them is stored as `8w`.
+        linear_group: Group size of the linear maps, 0 if they are float32. The table takes the
+            same, so that a tied head can share its integers.
     """
     if kind == "fp32":
         return "fp32", 0
-    if kind == "4w" and columns % EMBEDDING_GROUP == 0:
-        return "embedding4", EMBEDDING_GROUP
+    encoding, group = linear_encoding(columns, linear_group or EMBEDDING_GROUP)
+    if kind == "4w" and encoding == "int4":
+        return "embedding4", group
     return "int8", columns
 
 
-def quantise_int4(rows: torch.Tensor, group: int, *, bf16_scales: bool = True) -> QuantisedRows:
+def quantise_int4(rows: torch.Tensor, group: int) -> QuantisedRows:
     """Quantise float32 `[rows, columns]` symmetrically to [-8, 7] with a scale per group.
 
-    The scale is max|w| / 7.5 (torchao 0.18, `MappingType.SYMMETRIC`), rounded to bf16 BEFORE the
-    division where the file stores bf16, so that the integers fit the scale that is used.
+    The scale is max|w| / 7.5 (torchao 0.18, `MappingType.SYMMETRIC`), rounded to bf16, which is
+    what the file stores, BEFORE the division, so that the integers fit the scale that is used.
     """
     blocks = rows.view(rows.shape[0], -1, group)
-    scales = blocks.abs().amax(-1).div_(7.5).clamp_(min=1e-30)
-    if bf16_scales:
-        scales = scales.to(torch.bfloat16).float()
+    scales = blocks.abs().amax(-1).div_(7.5).clamp_(min=1e-30).to(torch.bfloat16).float()
     values = (blocks * scales.reciprocal().unsqueeze(-1)).round_().clamp_(INT4_LOW, INT4_HIGH)
     return QuantisedRows(values.to(torch.int8).view(rows.shape), scales)
+
+
+def quantise_embedding4(rows: torch.Tensor, group: int) -> QuantisedRows:
+    """Quantise like `quantise_int4`; the scales are kept in fp16, as the embedding kernel reads.
+
+    A bf16 number of the size of a scale is exact in fp16, except below 6e-5 (fp16's subnormals);
+    one above fp16's largest number (embeddings of half a million) is cut to it.
+    """
+    quantised = quantise_int4(rows, group)
+    largest = torch.finfo(torch.float16).max
+    return QuantisedRows(quantised.values, quantised.scales.clamp(max=largest).half().float())
 
 
 def quantise_int8(rows: torch.Tensor) -> QuantisedRows:
@@ -88,7 +100,7 @@ def quantise(rows: torch.Tensor, encoding: str, group: int) -> QuantisedRows:
     if encoding == "int4":
         return quantise_int4(rows, group)
     if encoding == "embedding4":
-        return quantise_int4(rows, group, bf16_scales=False)
+        return quantise_embedding4(rows, group)
     if encoding == "int8":
         return quantise_int8(rows)
     raise ValueError(f"no such encoding: {encoding}")

@@ -52,10 +52,13 @@ class Quantisation:
     Attributes:
         group: Columns per scale of the int4 linear maps; 0 leaves linear maps in float32.
         embedding: `fp32`, `8w` or `4w`.
+        kv_cache: `fp32`, or `fp16`: keys (unless they have a bias) and values are rounded to half
+            precision, and so are the queries.
     """
 
     group: int = 0
     embedding: str = "fp32"
+    kv_cache: str = "fp32"
 
 
 FP32 = Quantisation()
@@ -158,7 +161,10 @@ class _Walk:
         results = []
         for lane in self._lanes:
             rows = torch.cat([self._parameters.rows(name, i, i + 1) for i in lane.token_ids])
-            encoding, group = embedding_encoding(rows.shape[1], lane.quantisation.embedding)
+            quantisation = lane.quantisation
+            encoding, group = embedding_encoding(
+                rows.shape[1], quantisation.embedding, quantisation.group
+            )
             if encoding != "fp32":
                 rows = quantise(rows, encoding, group).dequantise()
             if lane.perturbation:
@@ -219,9 +225,13 @@ class _Walk:
         cache = arguments(node)[3]
         kv_heads, head_dim = fixed(cache, 2), fixed(cache, 3)
         start = torch.zeros(1, dtype=torch.long)
+        keys_rounded = not any(name.endswith(".k.bias") for name in self._names.values())
         results = []
         for index, lane in enumerate(self._lanes):
             q, k, v = (self._values[argument][index] for argument in arguments(node)[:3])
+            if lane.quantisation.kv_cache == "fp16":
+                v = v.half().float()
+                q, k = (x.half().float() if keys_rounded else x for x in (q, k))
             caches = (torch.zeros(1, len(lane.token_ids), kv_heads, head_dim) for _ in range(2))
             results.append(
                 torch.ops.mobilepack.attention(q, k, v, *caches, start, *arguments(node)[6:])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mobilepack.contract.base import content_id
 from mobilepack.contract.manifest import BuildPlan, Manifest
 from mobilepack.contract.reference import INDEX
-from mobilepack.errors import UsageError
+from mobilepack.errors import BuildError, UsageError
 from mobilepack.models.tokenizer import Tokenizer
 from mobilepack.models.weights import LoadedModel
 from mobilepack.pipeline.export import export_decoder
@@ -100,6 +100,14 @@ def _lowered(  # noqa: PLR0913  what the two ways down need between them
         with stages.stage("lower"):
             lowered = lower_fast(exported, model, plan, metadata)
     except UnknownGraphError as err:
+        if plan.recipe.kv_cache != "fp32":
+            raise BuildError(
+                "unknown-graph",
+                f"cannot lower this model with a KV cache in {plan.recipe.kv_cache}",
+                why=f"the fast lowering does not know its graph ({err}), and ExecuTorch's own "
+                "keeps the cache in fp32",
+                next="build with --kv-cache fp32",
+            ) from err
         with stages.stage(f"lower (reference: {err})"):
             return lower_reference(model, plan, metadata, path)
     with stages.stage("weights") as on_share:

@@ -67,11 +67,11 @@ def toolchain() -> dict[str, str]:
 def recipe_for(target: Target, choices: Choices) -> Recipe:
     """Return the recipe: the user's choices over the target's.
 
-    `fp32` linear layers bring an fp32 embedding unless one is asked for: who says fp32 wants the
-    reference.
+    `fp32` linear layers bring an fp32 embedding and KV cache unless others are asked for: who says
+    fp32 wants the reference.
 
     Raises:
-        UsageError: A group size is asked for where nothing has groups.
+        UsageError: Choices contradict each other.
     """
     linear = choices.linear or target.recipe.linear
     if linear == "fp32" and choices.group_size:
@@ -82,6 +82,16 @@ def recipe_for(target: Target, choices: Choices) -> Recipe:
             next="leave --group-size out, or choose --recipe 8da4w",
         )
     same = linear == target.recipe.linear
+    kv_cache = choices.kv_cache
+    if choices.lowering == "reference" and kv_cache not in (None, "fp32"):
+        raise UsageError(
+            "cache-of-reference-lowering",
+            f"cannot keep the KV cache in {kv_cache} with --lowering reference",
+            why="ExecuTorch's own lowering keeps it in fp32",
+            next="leave --kv-cache out, or use --lowering fast",
+        )
+    if kv_cache is None:
+        kv_cache = target.recipe.kv_cache if same and choices.lowering == "fast" else "fp32"
     group = choices.group_size or (target.recipe.group_size if same else 32)
     embedding = choices.embedding or (target.recipe.embedding if same else "fp32")
     return Recipe.model_validate(
@@ -89,7 +99,7 @@ def recipe_for(target: Target, choices: Choices) -> Recipe:
             "linear": linear,
             "group_size": 0 if linear == "fp32" else group,
             "embedding": embedding,
-            "kv_cache": choices.kv_cache or target.recipe.kv_cache,
+            "kv_cache": kv_cache,
         }
     )
 

@@ -72,6 +72,8 @@ class _Journal:
         same = bool(lines) and lines[0] == name
         # a line cut short by the kill has no newline after it and is dropped
         self.done = frozenset(int(line) for line in lines[1:-1]) if same else frozenset[int]()
+        if not same:
+            program.unlink(missing_ok=True)  # what it holds could stay between the new regions
         text = "".join(f"{line}\n" for line in (name, *sorted(self.done)))
         write_atomically(path, text)
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND)

@@ -79,7 +79,8 @@ def quantisation_of(recipe: Recipe) -> Quantisation:
     """Return how a recipe rounds, in the words of the evaluator."""
     from mobilepack.models.streaming import Quantisation
 
-    return Quantisation(recipe.group_size if recipe.linear != "fp32" else 0, recipe.embedding)
+    group = recipe.group_size if recipe.linear != "fp32" else 0
+    return Quantisation(group, recipe.embedding, recipe.kv_cache)
 
 
 def record_reference(

@@ -92,7 +92,7 @@ def test_group_sizes_are_those_of_the_manifest() -> None:
         (["--qlinear", "8da4"], "did you mean '8da4w'?"),
         (["--qembedding", "16w"], "'16w' is not known; "),
         (["--group-size", "48"], "'48' is not known; "),
-        (["--kv-cache", "in8"], "did you mean 'int8'?"),
+        (["--kv-cache", "pf16"], "did you mean 'fp16'"),
         (["--lowering", "slow"], "'slow' is not known; "),
         (["--max-seq-len", "1"], "1 is not in the range x>=2"),
         (["--prefill-chunk", "0"], "0 is not in the range x>=1"),

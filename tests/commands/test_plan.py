@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from mobilepack.commands.build import BuildOptions, build
 from mobilepack.commands.plan import (
     Prediction,
-    embedding_bytes,
     kv_bytes_per_token,
-    linear_bytes,
     plan,
+    stored_bytes,
 )
 from mobilepack.contract.manifest import Recipe
 from mobilepack.models.spec import DecoderSpec, LayerSpec, RopeSpec
@@ -31,20 +30,32 @@ def _spec(layer: LayerSpec, count: int) -> DecoderSpec:
     return DecoderSpec("llama", 49152, 576, (layer,) * count, 1e-5, rope, True, 8192, 1, (2,))
 
 
-def test_int4_rows_carry_a_bf16_scale_per_group() -> None:
-    assert linear_bytes(1, 576, Recipe()) == 288 + 2 * 18
-    assert linear_bytes(1, 1536, Recipe(group_size=128)) == 768 + 2 * 12
+def _linear(rows: int, columns: int, **recipe: Any) -> int:
+    return stored_bytes("layers.0.q.weight", (rows, columns), Recipe(**recipe))
+
+
+def _embedding(rows: int, columns: int, **recipe: Any) -> int:
+    return stored_bytes("embed.weight", (rows, columns), Recipe(**recipe))
+
+
+def test_int4_rows_carry_a_16_bit_scale_per_group() -> None:
+    assert _linear(1, 576) == 288 + 2 * 18
+    assert _linear(1, 1536, group_size=128) == 768 + 2 * 12
 
 
 def test_a_group_that_does_not_divide_is_never_fp32() -> None:
-    assert linear_bytes(1, 576, Recipe(group_size=128)) == 288 + 2 * 9  # groups of 64
-    assert linear_bytes(1, 100, Recipe()) == 100 + 4  # int8 with a scale per row
+    assert _linear(1, 576, group_size=128) == 288 + 2 * 9  # groups of 64
+    assert _linear(1, 100) == 100 + 4  # int8 with a scale per row
 
 
-def test_embeddings_carry_fp32_scales() -> None:
-    assert embedding_bytes(10, 576, Recipe(embedding="4w")) == 10 * (288 + 4 * 18)
-    assert embedding_bytes(10, 576, Recipe(embedding="8w")) == 10 * (576 + 4)
-    assert embedding_bytes(10, 576, Recipe(embedding="fp32")) == 10 * 4 * 576
+def test_embeddings_are_stored_as_asked() -> None:
+    assert _embedding(10, 576, embedding="4w") == 10 * (288 + 2 * 18)
+    assert _embedding(10, 576, embedding="8w") == 10 * (576 + 4)
+    assert _embedding(10, 576, embedding="fp32") == 10 * 4 * 576
+
+
+def test_vectors_stay_in_fp32() -> None:
+    assert stored_bytes("norm.weight", (576,), Recipe()) == 4 * 576
 
 
 def test_a_position_of_the_cache_is_keys_and_values_of_all_layers() -> None:
@@ -55,11 +66,10 @@ def test_a_position_of_the_cache_is_keys_and_values_of_all_layers() -> None:
 
 @given(st.integers(1, 8), st.integers(1, 16), st.sampled_from([32, 64, 128]))
 def test_more_of_anything_never_costs_less(rows: int, groups: int, size: int) -> None:
-    recipe = Recipe(group_size=size)  # type: ignore[arg-type]
-    bytes_ = linear_bytes(rows, groups * size, recipe)
-    assert bytes_ < linear_bytes(rows + 1, groups * size, recipe)
-    assert bytes_ < linear_bytes(rows, (groups + 1) * size, recipe)
-    assert bytes_ < linear_bytes(rows, groups * size, Recipe(linear="fp32", group_size=0))
+    cost = _linear(rows, groups * size, group_size=size)
+    assert cost < _linear(rows + 1, groups * size, group_size=size)
+    assert cost < _linear(rows, (groups + 1) * size, group_size=size)
+    assert cost < _linear(rows, groups * size, linear="fp32", group_size=0)
 
 
 def _plan(model: Path, **choices: Any) -> Prediction:
@@ -71,17 +81,27 @@ def test_the_parts_make_up_the_whole(llama: Path) -> None:
     found = _plan(llama)
     assert sum(part.bytes for part in found.components) == found.file_bytes
     assert sum(part.parameters for part in found.components) == found.parameters
-    assert found.kv_cache_bytes == found.kv_bytes_per_token * found.max_seq_len == 512 * 128
+    assert found.kv_cache_bytes == found.kv_bytes_per_token * found.max_seq_len == 256 * 128
 
 
-def test_a_tied_head_shares_its_bytes_in_fp32_only(tied: Path) -> None:
-    quantised, plain = _plan(tied), _plan(tied, linear="fp32")
-    heads = [
-        next(part for part in found.components if part.name == "output head")
-        for found in (quantised, plain)
-    ]
-    assert [head.bytes > 0 for head in heads] == [True, False]
-    assert plain.recipe.embedding == "fp32"
+@pytest.mark.parametrize(
+    ("choices", "shared"),
+    [
+        ({}, True),
+        ({"linear": "fp32"}, True),
+        ({"embedding": "8w"}, False),
+        ({"linear": "fp32", "embedding": "8w"}, False),
+    ],
+    ids=["int4", "fp32", "int8 table", "fp32 head"],
+)
+def test_a_tied_head_shares_what_is_stored_alike(
+    tied: Path, choices: dict[str, Any], shared: bool
+) -> None:
+    found = _plan(tied, **choices)
+    head = next(part for part in found.components if part.name == "output head")
+    counted = sum(part.parameters for part in found.components)
+    assert (head.parameters == 0) is shared
+    assert (counted == found.parameters) is shared
 
 
 def test_what_a_choice_costs_shows(llama: Path) -> None:
@@ -98,7 +118,7 @@ def test_the_verb_prints_text_and_one_document(run: Callable[..., Any], llama: P
     assert found == {**dataclasses.asdict(_plan(llama)), "recipe": found["recipe"]} | {
         "components": found["components"]
     }
-    assert "KV cache     65.5 kB (512 bytes per token)" in text
+    assert "KV cache     32.8 kB (256 bytes per token)" in text
     assert "about" in text.splitlines()[-1]
     assert "(" in text.splitlines()[-1]
 

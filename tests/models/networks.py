@@ -78,7 +78,9 @@ def random_ids(spec: DecoderSpec, length: int, seed: int = 0) -> tuple[int, ...]
     return tuple(torch.randint(0, spec.vocab_size, (length,), generator=generator).tolist())
 
 
-def feed(decoder: Decoder, ids: Sequence[int], calls: Sequence[int], start: int = 0) -> torch.Tensor:
+def feed(
+    decoder: Decoder, ids: Sequence[int], calls: Sequence[int], start: int = 0
+) -> torch.Tensor:
     """Feed ids in calls of the given lengths; returns the logits after each, [calls, vocab]."""
     rows, position = [], start
     for length in calls:

@@ -76,9 +76,20 @@ def test_the_scale_fits_the_largest_weight_of_its_group(
 ) -> None:
     weights = random_rows(seed, rows, 2 * group, m)
     largest = weights.abs().view(rows, 2, group).amax(-1)
-    exact = quantise_int4(weights, group, bf16_scales=False).scales
-    torch.testing.assert_close(exact, (largest / 7.5).clamp(min=1e-30), rtol=1e-6, atol=0)
+    exact = (largest / 7.5).clamp(min=1e-30)
     torch.testing.assert_close(quantise_int4(weights, group).scales, exact, rtol=BF16_ERROR, atol=0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=seeds, rows=st.integers(1, 5), group=groups)
+def test_an_int4_embedding_has_the_integers_of_a_linear_and_the_same_scales(
+    seed: int, rows: int, group: int
+) -> None:
+    weights = random_rows(seed, rows, 2 * group, 0) * 0.02  # the size of a model's embedding
+    linear, table = quantise_int4(weights, group), quantise(weights, "embedding4", group)
+    assert torch.equal(linear.values, table.values)
+    assert torch.equal(table.scales, table.scales.half().float())
+    torch.testing.assert_close(table.scales, linear.scales, rtol=0, atol=2**-24)
 
 
 @settings(max_examples=60, deadline=None)
@@ -93,7 +104,7 @@ def test_int8_is_half_a_step_away_everywhere(seed: int, rows: int, columns: int,
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=seeds, encoding=st.sampled_from(["int4", "embedding4", "int8"]), m=magnitudes)
+@given(seed=seeds, encoding=st.sampled_from(["int4", "int8"]), m=magnitudes)
 def test_quantising_again_what_was_dequantised_changes_little(
     seed: int, encoding: str, m: int
 ) -> None:
@@ -148,12 +159,17 @@ def test_no_width_is_left_in_float32(columns: int, group: int) -> None:
     assert columns % found == 0
 
 
-@given(columns=st.integers(1, 20_000), kind=st.sampled_from(["fp32", "8w", "4w"]))
-def test_an_embedding_is_fp32_only_if_asked_for(columns: int, kind: str) -> None:
-    encoding, group = embedding_encoding(columns, kind)
+@given(
+    columns=st.integers(1, 20_000),
+    kind=st.sampled_from(["fp32", "8w", "4w"]),
+    linear_group=st.sampled_from([0, 32, 64, 128]),
+)
+def test_an_embedding_is_fp32_only_if_asked_for(columns: int, kind: str, linear_group: int) -> None:
+    encoding, group = embedding_encoding(columns, kind, linear_group)
     assert (encoding == "fp32") == (kind == "fp32")
-    if kind == "4w" and columns % EMBEDDING_GROUP == 0:
-        assert (encoding, group) == ("embedding4", EMBEDDING_GROUP)
+    linear, expected = linear_encoding(columns, linear_group or EMBEDDING_GROUP)
+    if kind == "4w" and linear == "int4":
+        assert (encoding, group) == ("embedding4", expected)
     elif kind != "fp32":
         assert (encoding, group) == ("int8", columns)
 

@@ -106,6 +106,11 @@ def fill(
         for region in layout.regions
         if isinstance(region.content, Matrix) and region.content.part == "scales"
     }
+    with_values = {
+        _matrix_key(region.content)
+        for region in layout.regions
+        if isinstance(region.content, Matrix) and region.content.part == "values"
+    }
     for index, region in enumerate(layout.regions):
         content = region.content
         if index in observer.skip:
@@ -117,6 +122,8 @@ def fill(
             on_bytes(file.write(region.offset, sources.rope[content.which].numpy()))
         elif isinstance(content, Vector):
             on_bytes(file.write(region.offset, _vector(weights, content)))
+        elif content.part == "scales" and _matrix_key(content) not in with_values:
+            on_bytes(_write_scales(file, region, content, weights))
         elif content.part == "values":
             scale_region = scales.get(_matrix_key(content))
             for written in _write_matrix(file, region, scale_region, weights):
@@ -160,6 +167,16 @@ def _write_matrix(
         yield written
 
 
+def _write_scales(file: ProgramFile, region: Region, content: Matrix, weights: WeightSource) -> int:
+    """Write the scales of a matrix whose integers another region holds."""
+    offset = region.offset
+    for rows in _chunks(weights, content):
+        offset += file.write(
+            offset, _scales(quantise(rows, content.encoding, content.group), content.encoding)
+        )
+    return region.size
+
+
 def _chunks(weights: WeightSource, content: Matrix) -> Iterator[torch.Tensor]:
     total, columns = weights.shape(content.parameter)
     step = max(1, _CHUNK_ELEMENTS // columns)
@@ -182,7 +199,9 @@ def _pack(quantised: QuantisedRows, encoding: str) -> npt.NDArray[Any]:
 
 
 def _scales(quantised: QuantisedRows, encoding: str) -> npt.NDArray[Any]:
-    """Return the stored bytes of the scales: bf16 for int4 linears, else float32."""
+    """Return the stored bytes of the scales: bf16 for linears, fp16 for int4 embeddings."""
     if encoding == "int4":
         return quantised.scales.to(torch.bfloat16).view(torch.int16).numpy()
+    if encoding == "embedding4":
+        return quantised.scales.half().numpy()
     return quantised.scales.numpy()

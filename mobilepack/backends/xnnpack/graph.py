@@ -200,7 +200,7 @@ class Graph:
         return out
 
     def part(self, a: int, axis: int, start: int, size: int) -> int:
-        """Take `size` elements from `start` on along an axis that is not dynamic."""
+        """Take `size` elements from `start` on along an axis; no axis may be dynamic."""
         shape = list(self._shapes[a])
         offsets, sizes = [0] * len(shape), list(shape)
         offsets[axis], sizes[axis] = start, size

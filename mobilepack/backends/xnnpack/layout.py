@@ -54,7 +54,7 @@ class Matrix:
     Attributes:
         encoding: `fp32`; `int4` (XNNPACK order: even column in the low nibble, offset 8) with bf16
             scales per `group`; `int8` with a float32 scale per row; `embedding4` (even column in
-            the high nibble, offset 8) with float32 scales per `group`.
+            the high nibble, offset 8) with fp16 scales per `group`.
         part: `values` or `scales`; both parts of a matrix come from one pass over it.
     """
 

@@ -24,7 +24,7 @@ from mobilepack.backends.xnnpack.segments import (
     UnknownGraphError,
     attention_shape,
 )
-from mobilepack.backends.xnnpack.storage import Storage, Tally
+from mobilepack.backends.xnnpack.storage import Alias, Storage, Tally
 from mobilepack.backends.xnnpack.vendor import aligned_size, et, pad_to, serialise
 from mobilepack.contract.manifest import Recipe
 from mobilepack.models.graph import arguments, operators, parameter_names, result, shape
@@ -178,10 +178,8 @@ class Lowering:
     def _cache_format(self) -> CacheFormat:
         if self._recipe.kv_cache == "fp32":
             return Flat()
-        if self._recipe.kv_cache == "fp16":
-            biased = any(name.endswith(".k.bias") for name in self._shapes)
-            return Blocks("float32" if biased else "float16")
-        raise UnknownGraphError(f"no rule for a KV cache of {self._recipe.kv_cache}")
+        biased = any(name.endswith(".k.bias") for name in self._shapes)
+        return Blocks("float32" if biased else "float16")
 
     def _constants(self) -> int:
         """Reserve the constant segment; returns the input `tokens`, which comes first."""
@@ -236,31 +234,34 @@ class Lowering:
         name = "embed.weight"
         rows, columns = self._shapes[name]
         program, layout, total = self._program, self._layout, rows * columns
-        encoding, group = embedding_encoding(columns, self._recipe.embedding)
+        encoding, group = embedding_encoding(
+            columns, self._recipe.embedding, self._recipe.group_size
+        )
         self._encoding = encoding
         if encoding == "fp32":
             buffer = layout.constant(4 * total, Matrix(name, "fp32", 0, "values"))
             self._table: tuple[int, ...] = (program.constant([rows, columns], "float32", buffer),)
             self._storage.tally.add("fp32", total, 4 * total)
-            self._share_with_head(name, layout.regions[-1].offset, 4 * total)
+            self._share_with_head(name, Alias("fp32", 0, layout.regions[-1].offset, 4 * total))
             return
         eight = encoding == "int8"
         width, dtype = (columns, "int8") if eight else (columns // 2, "uint8")
         scale_shape = [rows] if eight else [rows, columns // group]
         values = layout.constant(rows * width, Matrix(name, encoding, group, "values"))
-        scale_bytes = 4 * total // group
+        self._share_with_head(name, Alias(encoding, group, layout.regions[-1].offset, rows * width))
+        scale_bytes = (4 if eight else 2) * total // group
         scales = layout.constant(scale_bytes, Matrix(name, encoding, group, "scales"))
         self._table = (
             program.constant([rows, width], dtype, values),
-            program.constant(scale_shape, "float32", scales),
+            program.constant(scale_shape, "float32" if eight else "float16", scales),
         )
         label = "embedding int8 per row" if eight else f"embedding int4 group {group}"
         self._storage.tally.add(label, total, rows * width + scale_bytes)
 
-    def _share_with_head(self, name: str, offset: int, size: int) -> None:
+    def _share_with_head(self, name: str, alias: Alias) -> None:
         for other, identity in self._identities.items():
             if other != name and identity == self._identities[name]:
-                self._storage.alias(other, offset, size)
+                self._storage.alias(other, alias)
 
     def _embed(self, node: Node, tokens: int) -> None:
         program, out = self._program, self._host_tensor(node)
@@ -270,16 +271,23 @@ class Lowering:
                 "aten::embedding", "out", *self._table, tokens, minus_one, false, false, out, out
             )
             return
-        eight = self._encoding == "int8"
-        low, high = (-128, 127) if eight else (-8, 7)
+        extra: tuple[int, ...] = ()
+        if self._encoding == "int8":
+            low, high = program.integer(-128), program.integer(127)
+            kernel, overload = "embedding_byte", "out"
+        else:
+            low, high = program.integer(-8), program.integer(7)
+            kernel, overload = "embedding_4bit", "dtype_out"
+            extra = (program.null(),)  # the type of the result: float32
         program.kernel(
-            f"quantized_decomposed::embedding_{'byte' if eight else '4bit'}",
-            "out",
+            f"quantized_decomposed::{kernel}",
+            overload,
             *self._table,
             program.null(),
-            program.integer(low),
-            program.integer(high),
+            low,
+            high,
             tokens,
+            *extra,
             out,
             out,
         )

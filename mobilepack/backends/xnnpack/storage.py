@@ -22,6 +22,16 @@ class Tally:
         self.rows[label] = old_parameters + parameters, old_size + size
 
 
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """Where and how another region writes a parameter's numbers."""
+
+    encoding: str
+    group: int
+    offset: int
+    size: int
+
+
 class Storage:
     """Parameters of one program: where they lie and in which format."""
 
@@ -41,11 +51,11 @@ class Storage:
         self._shapes = shapes
         self._quantised = quantised
         self._group = group
-        self._aliases: dict[str, tuple[int, int]] = {}
+        self._aliases: dict[str, Alias] = {}
 
-    def alias(self, parameter: str, offset: int, size: int) -> None:
-        """Say that a float32 parameter's bytes are written by another region."""
-        self._aliases[parameter] = (offset, size)
+    def alias(self, parameter: str, alias: Alias) -> None:
+        """Say that a parameter's numbers are written by another region."""
+        self._aliases[parameter] = alias
 
     def vector(self, parameter: str, rows: HeadRows | None = None) -> str:
         """Return the key of a one-dimensional parameter, stored in float32."""
@@ -82,12 +92,25 @@ class Storage:
             self._matrix(key, weight, rows, (count, columns), ("fp32", 0))
             return graph.linear(value, graph.constant(key, [count, columns]), bias_value, out)
         encoding, group = linear_encoding(columns, self._group)
+        if self._shares_int4(weight, encoding, group):
+            value = _swap_pairs(graph, value)
         self._matrix(key, weight, rows, (count, columns), (encoding, group))
         if encoding == "int4":
             weights = graph.int4_weights(key, (count, columns), group)
         else:
             weights = graph.int8_weights(key, (count, columns))
         return graph.linear(graph.dynamic_int8(value), weights, bias_value, out)
+
+    def _shares_int4(self, weight: str, encoding: str, group: int) -> bool:
+        """Whether an embedding table holds this weight's integers.
+
+        The embedding kernel reads even columns from the high nibble, XNNPACK from the low one; the
+        offset is 8 for both. The same bytes are the same matrix with neighbouring columns swapped.
+        """
+        alias = self._aliases.get(weight)
+        if alias is None or encoding != "int4":
+            return False
+        return (alias.encoding, alias.group) == ("embedding4", group)
 
     def _matrix(
         self,
@@ -101,19 +124,34 @@ class Storage:
             return
         encoding, group = coding
         parameters = shape[0] * shape[1]
-        if encoding == "fp32" and weight in self._aliases:
-            self.layout.name_alias(key, *self._aliases[weight])
-            return
         size = {"fp32": 4 * parameters, "int8": parameters, "int4": parameters // 2}[encoding]
-        self.layout.name(key, size, Matrix(weight, encoding, group, "values", rows))
+        alias = self._aliases.get(weight)
+        shared = alias is not None and (
+            alias.encoding == encoding or self._shares_int4(weight, encoding, group)
+        )
+        if alias is not None and shared:
+            self.layout.name_alias(key, alias.offset, alias.size)
+            parameters, size = 0, 0  # counted where they are written
+        else:
+            self.layout.name(key, size, Matrix(weight, encoding, group, "values", rows))
         scales = 0
         if encoding != "fp32":
-            scales = parameters // group * (2 if encoding == "int4" else 4)
+            scales = shape[0] * shape[1] // group * (2 if encoding == "int4" else 4)
             content = Matrix(weight, encoding, group, "scales", rows)
             self.layout.name(key + ".scales", scales, content)
-        label = encoding if encoding == "fp32" else f"{encoding} group {group}"
-        label = "int8 per row" if encoding == "int8" else label
+        label = {"fp32": "fp32", "int8": "int8 per row"}.get(encoding, f"int4 group {group}")
         self.tally.add(label, parameters, size + scales)
+
+
+def _swap_pairs(graph: Graph, value: int) -> int:
+    """Swap channels 0 and 1, 2 and 3, and so on, of the last axis."""
+    shape = graph.shape(value)
+    dims = [*([1, 0] if len(shape) == 3 else shape[:-1])]
+    pairs = [shape[-1] // 2, 2]
+    split = graph.reshape(value, [*dims, *pairs], [*shape[:-1], *pairs])
+    axis = len(shape)
+    even, odd = graph.part(split, axis, 0, 1), graph.part(split, axis, 1, 1)
+    return graph.reshape(graph.concatenate(odd, even, axis), [*dims, shape[-1]], shape)
 
 
 def _suffix(rows: HeadRows | None) -> str:

@@ -18,7 +18,6 @@ from mobilepack.contract.manifest import Recipe
 from mobilepack.models.decoder import Decoder, Embedding, Linear, with_weights
 from mobilepack.models.operators import PLAIN
 from mobilepack.models.quantization import (
-    EMBEDDING_GROUP,
     embedding_encoding,
     linear_encoding,
     quantise,
@@ -93,10 +92,10 @@ class _QuantisedEmbedding(nn.Module):
     values: torch.Tensor
     scales: torch.Tensor
 
-    def __init__(self, embedding: Embedding, kind: str) -> None:
+    def __init__(self, embedding: Embedding, kind: str, linear_group: int) -> None:
         super().__init__()
-        encoding, group = embedding_encoding(embedding.weight.shape[1], kind)
-        self.eight = encoding == "int8"
+        encoding, group = embedding_encoding(embedding.weight.shape[1], kind, linear_group)
+        self.eight, self.group = encoding == "int8", group
         rows = quantise(embedding.weight.data, encoding, group)
         if self.eight:
             self.register_buffer("values", rows.values)
@@ -192,7 +191,7 @@ def _tally(decoder: Decoder) -> Tally:
             tally.add(label, module.values.numel(), size + 4 * module.scales.numel())
         elif isinstance(module, _QuantisedEmbedding):
             eight = module.eight
-            label = "embedding int8 per row" if eight else f"embedding int4 group {EMBEDDING_GROUP}"
+            label = "embedding int8 per row" if eight else f"embedding int4 group {module.group}"
             size = module.values.numel()
             tally.add(label, size * (1 if eight else 2), size + 4 * module.scales.numel())
     shared: dict[int, torch.Tensor] = {p.data_ptr(): p for p in decoder.parameters()}
@@ -215,7 +214,8 @@ def _quantised(decoder: Decoder, recipe: Recipe) -> Decoder:
                 if isinstance(child, Linear):
                     setattr(module, name, _QuantisedLinear(child, recipe.group_size))
     if recipe.embedding != "fp32":
-        setattr(decoder, "embed", _QuantisedEmbedding(decoder.embed, recipe.embedding))  # noqa: B010
+        embedding = _QuantisedEmbedding(decoder.embed, recipe.embedding, recipe.group_size)
+        decoder.add_module("embed", embedding)
     return decoder
 
 
