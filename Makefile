@@ -18,13 +18,13 @@ GENERATED := README.md targets/README.md docs/reference/cli.md
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
-env: ## make or update .venv (nothing outside this folder; see tools/setup_env.py)
+env: ## make or update .venv (nothing outside this folder; see .ci/setup_env.py)
 	@test -n "$(PYTHON)" || { echo "error[environment]: no Python 3.11, 3.12 or 3.13 on PATH" >&2; \
 	  echo "  next: install one, or say where it is: make PYTHON=/path/to/python3.11 env" >&2; exit 5; }
-	@"$(PYTHON)" tools/setup_env.py
+	@"$(PYTHON)" .ci/setup_env.py
 
 demo: env ## build, verify, time and talk to the embedded model; writes a report
-	@sh tools/demo.sh "$(OUT)"
+	@sh .ci/demo.sh "$(OUT)"
 
 test: check slow ## everything that needs no vendor SDK, phone or network
 
@@ -60,7 +60,7 @@ docs: env ## write the generated parts of README and docs again
 	$(BIN)/cog -r -I docs $(GENERATED)
 
 transcript: env ## run the demo and put what it prints into README.md
-	$(BIN)/python tools/transcript.py
+	$(BIN)/python .ci/transcript.py
 
 constraints: env ## pin the newest versions that pyproject.toml allows
 	@sed -n '/^#/p' constraints.txt > constraints.new

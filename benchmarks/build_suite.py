@@ -53,13 +53,13 @@ def measure_build(settings: Settings, peer: Peer, shape: Shape) -> BuildResult:
 
 
 def ensure_built(settings: Settings, peer: Peer, shape: Shape) -> Path:
-    """Return what a peer's engine loads, building it first where it is missing.
+    """Return what a peer's engine loads, building it first where it is missing or stale.
 
     Raises:
         StepFailedError: It could not be built; the message says why.
     """
     request = settings.request(shape, peer)
-    if not peer.program(request.output).exists():
+    if not (peer.keep and peer.program(request.output).exists()):
         result = measure_build(settings, peer, shape)
         if result.status != "done":
             raise StepFailedError(result.why)

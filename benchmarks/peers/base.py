@@ -54,6 +54,7 @@ class Peer:
         program: Says which file or folder the engine loads.
         weighed: Says which files count as its size.
         flash_attention_choices: Settings measured; the best of them counts, metric by metric.
+        keep: Whether an earlier build may be measured again; not for what changes daily.
         skip: Says why a shape cannot be built, or returns an empty string.
     """
 
@@ -66,4 +67,5 @@ class Peer:
     weighed: Callable[[Path], tuple[Path, ...]]
     child_variables: Mapping[str, str] = field(default_factory=dict)
     flash_attention_choices: tuple[bool, ...] = (True,)
+    keep: bool = True
     skip: Callable[[Shape], str] = field(default=lambda shape: "")

@@ -105,9 +105,9 @@ def naive_decoder(spec: DecoderSpec, weights: RandomWeights, quantisation: Quant
         scale = table.abs().amax(1, keepdim=True) / 127
         table = (table / scale).round() * scale
     elif quantisation.embedding == "4w":
-        blocks = table.view(len(table), -1, 32)
-        scale = blocks.abs().amax(-1, keepdim=True) / 7.5
-        # each group's largest weight is 7.5 steps, a tie: multiplied as the quantiser does it
+        group = next(g for g in (128, 64, 32) if g <= quantisation.group and not table.shape[1] % g)
+        blocks = table.view(len(table), -1, group)
+        scale = (blocks.abs().amax(-1, keepdim=True) / 7.5).bfloat16().float()
         table = ((blocks * (1 / scale)).round().clamp(-8, 7) * scale).view(table.shape)
     decoder.embed.weight.data = table
     return decoder

@@ -37,6 +37,7 @@ def _peer(name: str, embedding: str) -> Peer:
         plan=partial(_plan, embedding),
         program=lambda output: output / _PROGRAM,
         weighed=lambda output: (output / _PROGRAM,),
+        keep=False,
     )
 
 

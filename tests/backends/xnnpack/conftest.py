@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mobilepack.contract.manifest import Recipe
-from tests.backends.xnnpack.programs import FP32_RECIPE, RECIPES, Tiny, tiny
+from tests.backends.xnnpack.programs import FP32_RECIPE, HALF_RECIPES, RECIPES, Tiny, tiny
 from tests.runtime import Program
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def program(model: Models, tmp_path_factory: pytest.TempPathFactory) -> Programs
 
     def make(family: str = "llama", recipe: Recipe | str = FP32_RECIPE, **options: Any) -> Written:
         made = model(family, **options)
-        recipe = RECIPES[recipe] if isinstance(recipe, str) else recipe
+        recipe = {**RECIPES, **HALF_RECIPES}[recipe] if isinstance(recipe, str) else recipe
         key = repr((made.spec, made.context, made.chunk, recipe))
         if key not in cache:
             lowered = made.lower(recipe)

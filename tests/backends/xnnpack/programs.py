@@ -12,7 +12,7 @@ import torch
 from mobilepack.backends.xnnpack.emit import Observer, ProgramFile, Sources, fill
 from mobilepack.contract.manifest import Recipe
 from mobilepack.models.spec import DecoderSpec
-from mobilepack.models.streaming import FP32, Lane, Quantisation, run_lanes
+from mobilepack.models.streaming import FP32, Lane, run_lanes
 from mobilepack.pipeline.export import export_decoder
 from mobilepack.pipeline.reference import PERTURBATION, quantisation_of
 from tests.models.networks import RandomWeights, tables, tiny_spec
@@ -28,6 +28,13 @@ RECIPES = {
     "8da4w+4w": Recipe(embedding="4w"),
     "8da4w+8w": Recipe(embedding="8w"),
 }
+HALF_RECIPES = {
+    "fp32+kv16": FP32_RECIPE.model_copy(update={"kv_cache": "fp16"}),
+    "8da4w+kv16": Recipe(kv_cache="fp16"),
+}
+
+
+NOTHING_SKIPPED = Observer()
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,7 @@ class Tiny:
         """Return what the writer reads from."""
         return Sources(self.weights, tables(self.spec, self.context))
 
-    def write(self, lowered: Lowered, path: Path, observer: Observer = Observer()) -> Path:
+    def write(self, lowered: Lowered, path: Path, observer: Observer = NOTHING_SKIPPED) -> Path:
         """Write a program file."""
         file = ProgramFile(path, len(lowered.head))
         fill(file, lowered.layout, self.sources(), observer)
@@ -100,4 +107,4 @@ def tiny(family: str = "llama", *, context: int = 24, chunk: int = 8, **options:
 
 def is_plain(recipe: Recipe) -> bool:
     """Say whether a recipe rounds nothing."""
-    return quantisation_of(recipe) == FP32 == Quantisation()
+    return quantisation_of(recipe) == FP32

@@ -30,6 +30,9 @@ HEAD = b"head of the file".ljust(64, b"\0")
 HALF = HeadRows(16, 8, 16)
 
 
+NOTHING_SKIPPED = Observer()
+
+
 def small_layout() -> Layout:
     """Return a layout with content of every kind."""
     layout = Layout()
@@ -61,7 +64,7 @@ def small_layout() -> Layout:
     return layout
 
 
-def write(path: Path, observer: Observer = Observer(), *, finish: bool = True) -> bytes:
+def write(path: Path, observer: Observer = NOTHING_SKIPPED, *, finish: bool = True) -> bytes:
     layout = small_layout()
     file = ProgramFile(path, len(HEAD))
     try:
@@ -150,7 +153,7 @@ def test_nibbles_round_trip_in_the_order_of_their_reader(seed: int, rows: int, p
     assert (emit._pack(quantised, "int8") == values.numpy()).all()
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """What a test stops the writer with."""
 
 
@@ -180,9 +183,9 @@ def test_a_writer_that_was_stopped_goes_on_where_it_was(
         nonlocal pieces
         pieces += 1
         if pieces > 3 * stop:
-            raise Killed
+            raise KilledError
 
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         write(path, Observer(on_bytes=count, on_region=done.add))
     assert write(path, Observer(frozenset(done))) == whole
 

@@ -108,16 +108,16 @@ def test_a_resumed_file_is_the_same_whatever_was_done(
     path = tmp_path / "model.pte"
     stop = chosen.randrange(len(made.lowered.layout.regions))
 
-    class Stopped(Exception):
+    class StoppedError(Exception):
         pass
 
     def region(index: int) -> None:
         if index >= stop:
-            raise Stopped
+            raise StoppedError
         done.add(index)
 
     file = ProgramFile(path, len(made.lowered.head))
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         fill(file, made.lowered.layout, made.model.sources(), Observer(on_region=region))
     file.close()
     made.model.write(made.lowered, path, Observer(frozenset(done)))

@@ -10,13 +10,16 @@ import torch
 
 from mobilepack.contract.manifest import Recipe
 from tests.backends.xnnpack.conftest import Programs, Written
-from tests.backends.xnnpack.programs import RECIPES, is_plain
+from tests.backends.xnnpack.programs import HALF_RECIPES, RECIPES, is_plain
 from tests.models.networks import FAMILIES, eager_logits, random_ids, relative_rms, same_top1
 
 pytestmark = pytest.mark.slow
 
 MAX_RMS_OVER_STD = 1e-5  # fp32: measured 1e-6; sums and exponentials of another order
 MAX_RMS_OVER_FLOOR = 2.0  # 8da4w: rounding is chaotic, so each model's own floor is measured
+# A half-precision cache: scores and attention weights are rounded to 11 bits as well, which the
+# evaluator does not do; a score of 16 is then off by 0.008. Measured 4e-4 to 3e-3.
+MAX_RMS_OVER_STD_HALF = 1e-2
 
 CALLS = {
     "shortest": (1,),
@@ -43,14 +46,17 @@ def prompts(made: Written) -> Prompts:
 
 
 def check(made: Written, found: torch.Tensor, expected: torch.Tensor, floor: float) -> None:
-    limit = MAX_RMS_OVER_STD if is_plain(made.recipe) else MAX_RMS_OVER_FLOOR * floor
-    assert relative_rms(found, expected) <= limit
+    assert relative_rms(found, expected) <= max(least_limit(made), MAX_RMS_OVER_FLOOR * floor)
     if is_plain(made.recipe):
         assert same_top1(found, expected)
 
 
+def least_limit(made: Written) -> float:
+    return MAX_RMS_OVER_STD if made.recipe.kv_cache == "fp32" else MAX_RMS_OVER_STD_HALF
+
+
 def floor_of(made: Written, ids: Prompts) -> float:
-    return 0.0 if is_plain(made.recipe) else made.model.floor(ids, made.recipe)
+    return 0.0 if made.recipe.linear == "fp32" else made.model.floor(ids, made.recipe)
 
 
 def expected_of(made: Written, ids: tuple[int, ...]) -> torch.Tensor:
@@ -70,7 +76,7 @@ def check_all_calls(made: Written) -> None:
     check(made, torch.cat(found), torch.cat(expected), floor_of(made, ids[: len(ways)]))
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", [*RECIPES, *HALF_RECIPES])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_program_computes_what_eager_does_however_it_is_called(
     program: Programs, family: str, recipe: str
@@ -86,7 +92,7 @@ def test_a_program_computes_what_the_decoder_itself_does(program: Programs, fami
     check(made, made.load().feed(ids, calls), expected, 0.0)
 
 
-@pytest.mark.parametrize("recipe", ["fp32", "8da4w+4w"])
+@pytest.mark.parametrize("recipe", ["fp32", "8da4w+4w", "fp32+kv16"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_rewinding_forgets_what_came_after(program: Programs, family: str, recipe: str) -> None:
     made = program(family, recipe)
@@ -101,7 +107,33 @@ def test_rewinding_forgets_what_came_after(program: Programs, family: str, recip
         running.feed(long, (8, 8, 8))
 
 
-@pytest.mark.parametrize("recipe", ["fp32", "8da4w+4w"])
+LONG: list[tuple[int, ...]] = [
+    (66, 66, 18),
+    (63, 1, 1, 1, 1),
+    (1,) * 70,
+    (65, 64, 1, 20),
+    (2, 62, 64, 22),
+    (66, 62, *(1,) * 10),
+]
+
+
+@pytest.mark.parametrize("recipe", ["fp32", "fp32+kv16"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_cache_of_many_blocks_is_read_across_their_borders(
+    program: Programs, family: str, recipe: str
+) -> None:
+    made = program(family, recipe, context=150, chunk=66, max_position_embeddings=150)
+    running = made.load()
+    for seed, calls in enumerate(LONG):
+        ids = random_ids(made.model.spec, sum(calls), seed)
+        check(made, running.feed(ids, calls), expected_of(made, ids)[ends(calls)], 0.0)
+    other, keep = random_ids(made.model.spec, 8, seed=9), 61
+    found = running.feed(other, (5, 1, 1, 1), start=keep)
+    expected = expected_of(made, (*ids[:keep], *other))[ends((5, 1, 1, 1), keep)]
+    check(made, found, expected, 0.0)
+
+
+@pytest.mark.parametrize("recipe", ["fp32", "8da4w+4w", "8da4w+kv16"])
 def test_a_prompt_leaves_nothing_behind_for_the_next(program: Programs, recipe: str) -> None:
     """The same prompt gives the same bits on a fresh program and after another one."""
     made = program("mistral", recipe)
@@ -118,6 +150,10 @@ def test_a_prompt_leaves_nothing_behind_for_the_next(program: Programs, recipe: 
         ("llama", {"chunk": 1}, "fp32"),
         ("llama", {"chunk": 1}, "8da4w+4w"),
         ("mistral", {"chunk": 1}, "fp32"),
+        ("mistral", {"chunk": 1}, "fp32+kv16"),
+        ("llama", {"chunk": 2, "context": 2}, "fp32+kv16"),
+        ("qwen3", {"chunk": 24}, "fp32+kv16"),
+        ("mistral", {"sliding_window": 1}, "fp32+kv16"),
         ("llama", {"chunk": 2, "context": 2}, "fp32"),
         ("llama", {"chunk": 1, "context": 2}, "fp32"),
         ("qwen3", {"chunk": 24}, "fp32"),

@@ -37,9 +37,9 @@ class Checkout:
         self.root = root
         self.log = root / "calls"
         self.bin = root / "bin"
-        (root / "tools").mkdir(parents=True)
+        (root / ".ci").mkdir(parents=True)
         self.bin.mkdir()
-        for name in ("pyproject.toml", "constraints.txt", "tools/setup_env.py"):
+        for name in ("pyproject.toml", "constraints.txt", ".ci/setup_env.py"):
             shutil.copy(ROOT / name, root / name)
         self.uv()
 
@@ -58,7 +58,7 @@ class Checkout:
         kept = {k: v for k, v in os.environ.items() if k not in ("UV", "UV_FIND_LINKS")}
         path = f"{self.bin}{os.pathsep}{kept['PATH']}"
         return subprocess.run(
-            [sys.executable, "tools/setup_env.py"],
+            [sys.executable, ".ci/setup_env.py"],
             cwd=self.root,
             env={**kept, "PATH": path, **environment},
             capture_output=True,
@@ -150,11 +150,11 @@ def test_an_old_uv_is_not_taken(checkout: Checkout) -> None:
     private.mkdir(parents=True)
     (checkout.bin / "uv").rename(private / "uv")  # old too: the set-up must make a new one
     checkout.uv(version="0.4.30")
-    script = (checkout.root / "tools" / "setup_env.py").read_text()
+    script = (checkout.root / ".ci" / "setup_env.py").read_text()
     script = script.replace(
         "def install_uv() -> str:", "def install_uv() -> str:\n    fail('x', 'y')"
     )
-    (checkout.root / "tools" / "setup_env.py").write_text(script)
+    (checkout.root / ".ci" / "setup_env.py").write_text(script)
     assert checkout.run().returncode == 5
     assert checkout.calls == []
 

@@ -45,7 +45,7 @@ def main() -> int:
 def fingerprint() -> str:
     """Return a hash of everything that decides what is installed, and where."""
     digest = hashlib.sha256()
-    for name in ("pyproject.toml", "constraints.txt", "tools/setup_env.py"):
+    for name in ("pyproject.toml", "constraints.txt", ".ci/setup_env.py"):
         digest.update((ROOT / name).read_bytes())
     digest.update(f"{ROOT}\n{sys.version}".encode())
     return digest.hexdigest()

@@ -13,8 +13,8 @@ BLOCK = re.compile(r"(<!-- transcript -->\n```console\n).*?(```\n<!-- /transcrip
 
 
 def main() -> int:
-    """Replace the transcript by the output of `tools/demo.sh`, messages on stderr left out."""
-    command = ["sh", "tools/demo.sh", "out/demo"]
+    """Replace the transcript by the output of `.ci/demo.sh`, messages on stderr left out."""
+    command = ["sh", ".ci/demo.sh", "out/demo"]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     text = README.read_text(encoding="utf-8")
     if not BLOCK.search(text):
