@@ -29,5 +29,5 @@ PROTOCOL: tuple[str, ...] = (
     "and memory less than 1.",
     "Measurements wait up to quiet_wait_s for an idle machine and run at the nice value given; "
     "other_cpu_share says how much of the machine others took meanwhile. Do not trust a round "
-    "with a large share. Nothing here was measured on a phone: representative is false.",
+    "with a large share, or with a probe_ns (a fixed loop inside the child) above the others'. Nothing here was measured on a phone: representative is false.",
 )

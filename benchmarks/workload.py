@@ -17,6 +17,7 @@ from typing import Protocol
 
 _SEED = 0
 _FIRST_PLAIN_TOKEN = 300  # special tokens and bytes lie below in most vocabularies
+_PROBE_ITERATIONS = 2_000_000  # about 50 ms
 _LOWEST_TOP = 32000  # the smallest vocabulary here; the same ids then suit every shape
 
 
@@ -69,6 +70,8 @@ class Samples:
         decode_long_ns: Each step after the long prompt.
         memory_bytes: Resident memory by moment ("base", "loaded", "end", "peak") and,
             at the end, split into "end_anonymous" and "end_file".
+        probe_ns: A fixed loop of Python before and after; when it takes longer than in
+            other rounds, the processor was slower (a busy host shows nowhere else).
         versions: Versions the engine reports, and its processor features.
     """
 
@@ -78,6 +81,7 @@ class Samples:
     decode_short_ns: list[int] = field(default_factory=list)
     decode_long_ns: list[int] = field(default_factory=list)
     memory_bytes: dict[str, int] = field(default_factory=dict)
+    probe_ns: list[int] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
 
 
@@ -100,7 +104,8 @@ class Engine(Protocol):
 def measure(engine: Engine, job: Job) -> Samples:
     """Load the program and time it as `Job` says."""
     samples = Samples()
-    tokens = random_tokens(max(job.context, 1))
+    tokens = random_tokens(job.context)
+    samples.probe_ns.append(_timed(_probe))
     samples.memory_bytes["base"] = _memory("VmRSS")
     samples.load_ns = _timed(lambda: engine.load(job))
     samples.first_eval_ns = _timed(lambda: engine.step(tokens[:1], 0))
@@ -115,6 +120,7 @@ def measure(engine: Engine, job: Job) -> Samples:
         "end_anonymous": _memory("RssAnon"),
         "end_file": _memory("RssFile"),
     }
+    samples.probe_ns.append(_timed(_probe))
     samples.versions = engine.versions()
     return samples
 
@@ -148,6 +154,11 @@ def _decode(engine: Engine, tokens: list[int], prompt: int, steps: int) -> list[
         _timed(lambda at=at: engine.step(tokens[at : at + 1], at))  # type: ignore[misc]
         for at in range(prompt, prompt + steps)
     ]
+
+
+def _probe() -> None:
+    for _ in range(_PROBE_ITERATIONS):
+        pass
 
 
 def _timed(action: Callable[[], None]) -> int:

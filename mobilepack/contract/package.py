@@ -81,7 +81,8 @@ def open_package(path: Path) -> Package:
 def _find(path: Path) -> Path:
     if (path / MANIFEST).is_file():
         return path
-    found = sorted(p.parent for p in path.glob(f"*/{MANIFEST}")) if path.is_dir() else []
+    # a hidden folder is a build's own: unfinished, or about to be deleted
+    found = sorted(p.parent for p in path.glob(f"[!.]*/{MANIFEST}")) if path.is_dir() else []
     if not found:
         why = "no manifest.json in it or one level below" if path.is_dir() else "no such folder"
         raise MissingError("no-package", f"there is no package at {path}", why=why, next=_NEXT)
