@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 _ALIGNMENT = 64  # bytes, a cache line
@@ -18,10 +18,21 @@ class Lifetime:
     last: int
 
 
-def plan_memory(lifetimes: Iterable[Lifetime]) -> tuple[dict[int, int], int]:
+def overlap(one: Lifetime, other: Lifetime) -> bool:
+    """Tell whether both tensors are in use at some instruction."""
+    return one.first <= other.last and other.first <= one.last
+
+
+def plan_memory(
+    lifetimes: Iterable[Lifetime], meet: Callable[[Lifetime, Lifetime], bool] = overlap
+) -> tuple[dict[int, int], int]:
     """Place tensors greedily, largest first, each at the lowest offset that is free.
 
     This is the greedy-by-size strategy of Pisarchyk and Lee 2020, section 4.3.
+
+    Args:
+        lifetimes: The tensors.
+        meet: Whether two of them must not share bytes.
 
     Returns:
         The byte offset of each tensor by its index, and the size of the whole arena.
@@ -31,7 +42,7 @@ def plan_memory(lifetimes: Iterable[Lifetime]) -> tuple[dict[int, int], int]:
         size = -(-item.size // _ALIGNMENT) * _ALIGNMENT
         start = 0
         for other_start, other_end, other in sorted(placed, key=lambda entry: entry[0]):
-            if other.last < item.first or item.last < other.first:
+            if not meet(item, other):
                 continue
             if start + size <= other_start:
                 break

@@ -166,7 +166,7 @@ class ProgramBuilder:
 
     def finish(self, name: str) -> tuple[et.ExecutionPlan, dict[str, int]]:
         """Plan the memory and return the method with its bytes of `states` and `activations`."""
-        offsets, total = plan_memory(self._lifetimes())
+        offsets, total = self._plan()
         for index, root in self._root.items():
             self._values[index].val.allocation_info = _allocation(offsets[root])
         plan = et.ExecutionPlan(
@@ -185,22 +185,52 @@ class ProgramBuilder:
         states = sum(self._planned[index] for index in self._persistent)
         return plan, {"states": states, "activations": total - states}
 
-    def _lifetimes(self) -> list[Lifetime]:
-        last = len(self._instructions)
-        uses: dict[int, list[int]] = {root: [] for root in self._planned}
+    def _plan(self) -> tuple[dict[int, int], int]:
+        """Place every tensor; two share bytes if no way through the program uses both at once."""
+        uses = self._uses()
+        paths = self._paths()
+        spans = {i: [_span(at, path) for path in paths] for i, at in uses.items()}
+
+        def meet(one: Lifetime, other: Lifetime) -> bool:
+            pairs = zip(spans[one.index], spans[other.index], strict=True)
+            return any(a and b and a[0] <= b[1] and b[0] <= a[1] for a, b in pairs)
+
+        return plan_memory(
+            (Lifetime(i, self._planned[i], min(at), max(at)) for i, at in uses.items()), meet
+        )
+
+    def _uses(self) -> dict[int, list[int]]:
+        """Return the instructions that use each tensor's memory; unused ones are left out."""
+        uses: dict[int, list[int]] = {}
         for position, instruction in enumerate(self._instructions):
             for index in getattr(instruction.instr_args, "args", ()):
                 if index in self._root:
-                    uses[self._root[index]].append(position)
+                    uses.setdefault(self._root[index], []).append(position)
+        last = len(self._instructions)
         for index in self._outputs:
-            uses[self._root[index]].append(last)
+            uses.setdefault(self._root[index], []).append(last)
         for index in self._persistent:
-            uses[index] += [0, last]
-        return [
-            Lifetime(index, self._planned[index], min(at), max(at))
-            for index, at in uses.items()
-            if at
-        ]
+            uses.setdefault(index, []).extend((0, last))
+        return uses
+
+    def _paths(self) -> list[frozenset[int]]:
+        """Return every way through the program as the instructions it meets, the end included."""
+        never = self._scalars.get(("bool", False))
+        end = len(self._instructions)
+        waiting: list[tuple[int, frozenset[int]]] = [(0, frozenset())]
+        paths = []
+        while waiting:
+            position, met = waiting.pop()
+            while position < end:
+                met |= {position}
+                call = self._instructions[position].instr_args
+                position += 1
+                if isinstance(call, et.JumpFalseCall):
+                    if call.cond_value_index != never:
+                        waiting.append((position, met))
+                    position = call.destination_instruction
+            paths.append(met | {end})
+        return paths
 
     def _scalar(self, kind: str, value: object, evalue: object) -> int:
         if (kind, value) not in self._scalars:
@@ -229,6 +259,12 @@ class ProgramBuilder:
 
     def _emit(self, call: object) -> None:
         self._instructions.append(et.Instruction(instr_args=call))
+
+
+def _span(at: Sequence[int], path: frozenset[int]) -> tuple[int, int] | None:
+    """Return the first and last of the instructions that a path meets."""
+    met = [position for position in at if position in path]
+    return (min(met), max(met)) if met else None
 
 
 def constant_method(name: str, value: int | bool | tuple[int, ...]) -> et.ExecutionPlan:
