@@ -28,6 +28,7 @@ PROTOCOL: tuple[str, ...] = (
     "round; smallest and largest are its extremes. For speeds more than 1 is better, for times "
     "and memory less than 1.",
     "Measurements wait up to quiet_wait_s for an idle machine and run at the nice value given; "
-    "other_cpu_share says how much of the machine others took meanwhile. Do not trust a round "
-    "with a large share, or with a probe_ns (a fixed loop inside the child) above the others'. Nothing here was measured on a phone: representative is false.",
+    "other_cpu_share says how much of the machine others took meanwhile, probe_ns how long a fixed "
+    "loop took inside the child. Do not trust a round where either is above the others'. Nothing "
+    "here was measured on a phone: representative is false.",
 )

@@ -17,8 +17,8 @@ from typing import Protocol
 
 _SEED = 0
 _FIRST_PLAIN_TOKEN = 300  # special tokens and bytes lie below in most vocabularies
-_PROBE_ITERATIONS = 2_000_000  # about 50 ms
 _LOWEST_TOP = 32000  # the smallest vocabulary here; the same ids then suit every shape
+_PROBE_ITERATIONS = 2_000_000  # about 50 ms
 
 
 @dataclass(frozen=True, slots=True)

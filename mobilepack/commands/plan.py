@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mobilepack.commands.build import BuildOptions
 from mobilepack.commands.components import COMPONENTS, component_of
 from mobilepack.contract.manifest import BuildPlan, Recipe
-from mobilepack.models.quantization import embedding_encoding, linear_encoding
+from mobilepack.models.encodings import embedding_encoding, linear_encoding
 from mobilepack.models.spec import DecoderSpec, parameter_shapes
 from mobilepack.models.weights import open_model
 from mobilepack.models.zoo import embedded_path

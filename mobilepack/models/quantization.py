@@ -11,8 +11,6 @@ from dataclasses import dataclass
 import torch
 
 INT4_LOW, INT4_HIGH = -8, 7
-GROUP_SIZES = (128, 64, 32)  # XNNPACK wants multiples of 32 (xnnpack.h, qbint4 block size)
-EMBEDDING_GROUP = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,37 +30,6 @@ class QuantisedRows:
         rows, columns = self.values.shape
         groups = self.values.float().view(rows, self.scales.shape[1], -1)
         return (groups * self.scales.unsqueeze(-1)).view(rows, columns)
-
-
-def linear_encoding(columns: int, group: int) -> tuple[str, int]:
-    """Return the storage of a quantised linear map with so many input channels.
-
-    Four bits in groups of `group` where the channels divide by it, else in the largest smaller
-    group that divides them (64, then 32), else eight bits with one scale per row: XNNPACK has no
-    4-bit kernel for other widths, and nothing may stay in float32 without saying so.
-    """
-    for size in GROUP_SIZES:
-        if size <= group and columns % size == 0:
-            return "int4", size
-    return "int8", columns
-
-
-def embedding_encoding(columns: int, kind: str, linear_group: int) -> tuple[str, int]:
-    """Return the storage of an embedding table with so many channels.
-
-    Args:
-        columns: Channels of a token.
-        kind: `fp32`, `8w` or `4w` as in a recipe. `4w` needs whole groups of 32 channels at least
-            (ExecuTorch's `embedding_4bit`, 1.5.1); a table without them is stored as `8w`.
-        linear_group: Group size of the linear maps, 0 if they are float32. The table takes the
-            same, so that a tied head can share its integers.
-    """
-    if kind == "fp32":
-        return "fp32", 0
-    encoding, group = linear_encoding(columns, linear_group or EMBEDDING_GROUP)
-    if kind == "4w" and encoding == "int4":
-        return "embedding4", group
-    return "int8", columns
 
 
 def quantise_int4(rows: torch.Tensor, group: int) -> QuantisedRows:

@@ -14,13 +14,9 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 import torch.fx
 
+from mobilepack.models.encodings import embedding_encoding, linear_encoding
 from mobilepack.models.graph import arguments, fixed, operators, parameter_names
-from mobilepack.models.quantization import (
-    embedding_encoding,
-    fake_quantise_activations,
-    linear_encoding,
-    quantise,
-)
+from mobilepack.models.quantization import fake_quantise_activations, quantise
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

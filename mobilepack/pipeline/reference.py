@@ -65,7 +65,9 @@ def choose_passages(
         int(_EVALUATION_FLOP / (3 * 2 * parameters)),
     )
     first = max(2, min(33, max_seq_len, rows // 2, len(ids)))
-    second = max(1, min(24, max_seq_len, rows // 3, len(ids)))
+    first -= 1 - first % 2
+    second = max(2, min(24, max_seq_len, rows // 3, len(ids)))
+    second -= second % 2
     passages = [
         Passage("first", tuple(ids[:first])),
         Passage("second", tuple(ids[first : first + second]) or tuple(ids[:second])),

@@ -9,13 +9,15 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mobilepack.models.quantization import (
+from mobilepack.models.encodings import (
     EMBEDDING_GROUP,
     GROUP_SIZES,
-    QuantisedRows,
     embedding_encoding,
-    fake_quantise_activations,
     linear_encoding,
+)
+from mobilepack.models.quantization import (
+    QuantisedRows,
+    fake_quantise_activations,
     quantise,
     quantise_int4,
     quantise_int8,

@@ -177,7 +177,7 @@ def _run(result: str, kill_at: int | None, file_limit_bytes: int | None, **order
 
     def audit(name: str, arguments: tuple[Any, ...]) -> None:
         if name in _FILE_EVENTS and isinstance(arguments[0], str | Path):
-            path = os.path.abspath(arguments[0])
+            path = str(Path(arguments[0]).absolute())
             if path.startswith(out):
                 happened(f"{name} {os.path.relpath(path, out)}")
 

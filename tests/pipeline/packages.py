@@ -42,7 +42,7 @@ def assert_nothing_half(out: Path) -> None:
         try:
             open_package(out)
         except MissingError as err:
-            assert err.code == "no-package"
+            assert err.code == "no-package"  # noqa: PT017  either no package or a whole one
         else:
             raise AssertionError("a package is found though none is visible")
 
@@ -52,7 +52,7 @@ def assert_clean(out: Path) -> None:
     assert {path.name for path in out.iterdir()} <= {"xnnpack", ".xnnpack.lock"}
     assert_nothing_half(out)
     if (out / "xnnpack").exists():
-        hidden = [p for p in (out / "xnnpack").rglob(".*")]
+        hidden = list((out / "xnnpack").rglob(".*"))
         assert not hidden
 
 

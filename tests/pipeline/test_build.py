@@ -204,7 +204,9 @@ def test_the_reference_is_what_transformers_computes(built: Builds, source: Path
         theirs = expected_logits(source, sequence.token_ids)
         start = reference.offset(sequence.name)
         rows = reference.rows["fp32"].take(list(range(start, start + len(theirs))))
-        np.testing.assert_allclose(rows.sampled, theirs[:, list(reference.index.sample_ids)], atol=1e-4)
+        np.testing.assert_allclose(
+            rows.sampled, theirs[:, list(reference.index.sample_ids)], atol=1e-4
+        )
         assert (rows.top_ids[:, 0] == theirs.argmax(1)).all()
         lse = np.log(np.exp(theirs.astype(np.float64)).sum(1))
         np.testing.assert_allclose(rows.logsumexp, lse, atol=1e-4)

@@ -27,8 +27,8 @@ from mobilepack.backends.xnnpack.segments import (
 from mobilepack.backends.xnnpack.storage import Alias, Storage, Tally
 from mobilepack.backends.xnnpack.vendor import aligned_size, et, pad_to, serialise
 from mobilepack.contract.manifest import Recipe
+from mobilepack.models.encodings import embedding_encoding
 from mobilepack.models.graph import arguments, operators, parameter_names, result, shape
-from mobilepack.models.quantization import embedding_encoding
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from mobilepack.backends.xnnpack.graph import Graph
 from mobilepack.backends.xnnpack.layout import HeadRows, Layout, Matrix, Vector
-from mobilepack.models.quantization import linear_encoding
+from mobilepack.models.encodings import linear_encoding
 
 
 @dataclass(slots=True)

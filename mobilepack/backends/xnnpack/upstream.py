@@ -16,12 +16,9 @@ from torch import nn
 from mobilepack.backends.xnnpack.storage import Tally
 from mobilepack.contract.manifest import Recipe
 from mobilepack.models.decoder import Decoder, Embedding, Linear, with_weights
+from mobilepack.models.encodings import embedding_encoding, linear_encoding
 from mobilepack.models.operators import PLAIN
-from mobilepack.models.quantization import (
-    embedding_encoding,
-    linear_encoding,
-    quantise,
-)
+from mobilepack.models.quantization import quantise
 from mobilepack.models.spec import DecoderSpec
 
 Metadata = Mapping[str, int | bool | tuple[int, ...]]
