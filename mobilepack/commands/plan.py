@@ -96,7 +96,7 @@ def predict(build: BuildPlan, spec: DecoderSpec, parameters: int) -> Prediction:
     components = tuple(program_components(spec, build.recipe, build.max_seq_len))
     per_token = kv_bytes_per_token(spec, build.recipe)
     cache = per_token * build.max_seq_len
-    activations = activation_bytes(spec, build.max_seq_len, build.prefill_chunk)
+    activations = activation_bytes(spec, build.recipe, build.max_seq_len, build.prefill_chunk)
     return Prediction(
         target=build.target,
         source=build.model.source,
@@ -190,19 +190,24 @@ def program_bytes(spec: DecoderSpec, max_seq_len: int) -> int:
     return tables + PROGRAM_BYTES + PROGRAM_BYTES_PER_LAYER * len(spec.layers)
 
 
-def activation_bytes(spec: DecoderSpec, max_seq_len: int, prefill_chunk: int) -> int:
+def activation_bytes(
+    spec: DecoderSpec, recipe: Recipe, max_seq_len: int, prefill_chunk: int
+) -> int:
     """Return the bytes of intermediate tensors in the longest call, outside and inside delegates.
 
-    Outside: hidden state twice, queries, keys, values and attention's result for a chunk, copies
-    of one layer's cache, the mask, and the logits. Inside: the larger of attention's scores (twice:
-    before and after the softmax) and the feed-forward's two halves.
+    Outside: hidden state twice, queries, keys, values and attention's result for a chunk, and the
+    mask, or the logits. Inside: the larger of attention (scores before and after the softmax,
+    copies of one layer's cache) and the feed-forward (gate, its activation, and up).
     """
     layer = max(spec.layers, key=lambda item: item.ffn_size)
-    per_token = 2 * spec.hidden_size + 2 * layer.q_size + 2 * layer.kv_size
-    outside = prefill_chunk * per_token + 2 * max_seq_len * layer.kv_size
-    outside += prefill_chunk * max_seq_len + spec.vocab_size
-    scores = 2 * layer.n_heads * prefill_chunk * max_seq_len
-    return FLOAT_BYTES * (outside + max(scores, 2 * prefill_chunk * layer.ffn_size))
+    cached = KV_BYTES[recipe.kv_cache]
+    hidden = FLOAT_BYTES * (2 * spec.hidden_size + layer.q_size)
+    outside = prefill_chunk * (hidden + cached * (layer.q_size + 2 * layer.kv_size))
+    outside += FLOAT_BYTES * prefill_chunk * max_seq_len
+    scores = 2 * FLOAT_BYTES * layer.n_heads * prefill_chunk * max_seq_len
+    copies = 2 * cached * max_seq_len * layer.kv_size
+    ffn = 3 * FLOAT_BYTES * prefill_chunk * layer.ffn_size
+    return max(outside, FLOAT_BYTES * spec.vocab_size) + max(scores + copies, ffn)
 
 
 def build_cpu_s(parameters: int, layers: int) -> float:

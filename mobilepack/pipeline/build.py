@@ -23,7 +23,7 @@ from mobilepack.pipeline.package import PROGRAM, ProgramFacts, copy_companions, 
 from mobilepack.pipeline.program import write_program
 from mobilepack.pipeline.reference import Passage, choose_passages, record_reference
 from mobilepack.pipeline.stages import Stages
-from mobilepack.pipeline.workspace import FULL, disk_full, open_workspace
+from mobilepack.pipeline.workspace import working
 
 if TYPE_CHECKING:
     import torch
@@ -39,8 +39,7 @@ def build_package(model: LoadedModel, plan: BuildPlan, out: Path, stages: Stages
     """
     tokenizer = Tokenizer.open(model.checkpoint.folder)
     passages = reference_passages(model, plan)  # first, for it may refuse the tokenizer
-    workspace = open_workspace(out, plan.target, content_id(plan))
-    try:
+    with working(out, plan.target, content_id(plan)) as workspace:
         facts = _program(model, plan, passages, workspace.folder, stages)
         with stages.stage("package"):
             copy_companions(model, tokenizer.info(), workspace.folder)
@@ -48,11 +47,6 @@ def build_package(model: LoadedModel, plan: BuildPlan, out: Path, stages: Stages
                 workspace.folder, model, plan, facts, tokenizer.info(), stages.costs
             )
             workspace.publish()
-    except Exception as err:
-        workspace.discard()
-        if isinstance(err, OSError) and err.errno in FULL:
-            raise disk_full(out, "the package did not fit", err) from err
-        raise
     return manifest
 
 

@@ -51,10 +51,6 @@ class Workspace:
         self.folder.rename(self.final)
         _retire(old, self.final)
 
-    def discard(self) -> None:
-        """Remove everything that was written."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
 
 @contextmanager
 def locked(out: Path, target: str) -> Iterator[None]:
@@ -126,12 +122,32 @@ def _retire(old: Path, final: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+@contextmanager
+def working(out: Path, target: str, plan_id: str) -> Iterator[Workspace]:
+    """Yield the workspace of a plan, see `open_workspace`; after an error nothing of it is left.
+
+    Raises:
+        BuildError: The disk is full.
+    """
+    try:
+        yield open_workspace(out, target, plan_id)
+    except Exception as err:
+        shutil.rmtree(_folder(out, target), ignore_errors=True)
+        if isinstance(err, OSError) and err.errno in FULL:
+            raise disk_full(out, "the package did not fit", err) from err
+        raise
+
+
+def _folder(out: Path, target: str) -> Path:
+    return out / f".{target}.partial"
+
+
 def open_workspace(out: Path, target: str, plan_id: str) -> Workspace:
     """Return the workspace of a plan; what a killed build of the same plan left is kept.
 
     What was written before a reboot is not trusted: pages may not have reached the disk.
     """
-    folder = out / f".{target}.partial"
+    folder = _folder(out, target)
     state = {"plan_id": plan_id, "boot": _boot_id()}
     if _read_state(folder) != state:
         shutil.rmtree(folder, ignore_errors=True)

@@ -165,7 +165,7 @@ def _warm_up() -> None:
 def _run(result: str, kill_at: int | None, file_limit_bytes: int | None, **order: Any) -> None:
     """Build in the forked child and never return."""
     if file_limit_bytes is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit_bytes, file_limit_bytes))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit_bytes, resource.RLIM_INFINITY))
     events: list[str] = []
     out = os.path.realpath(order["out"])
 

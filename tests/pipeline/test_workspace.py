@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mobilepack.errors import BuildError, ExitCode, UsageError
-from mobilepack.pipeline.workspace import FULL, disk_full, locked, open_workspace
+from mobilepack.pipeline.workspace import FULL, disk_full, locked, open_workspace, working
 
 
 def published(out: Path, plan_id: str = "a") -> Path:
@@ -71,12 +71,33 @@ def test_publishing_replaces_and_keeps_what_was_measured(tmp_path: Path) -> None
     assert names(tmp_path) == {"xnnpack", ".xnnpack.lock"}
 
 
-def test_discarding_leaves_the_published_package_alone(tmp_path: Path) -> None:
+def write_and_raise(out: Path, plan_id: str, err: BaseException) -> None:
+    with working(out, "xnnpack", plan_id) as workspace:
+        (workspace.folder / "model.pte").write_text("half")
+        raise err
+
+
+def test_an_error_removes_the_work_and_leaves_the_published_package_alone(tmp_path: Path) -> None:
     package = published(tmp_path)
-    workspace = open_workspace(tmp_path, "xnnpack", "b")
-    workspace.discard()
-    assert not workspace.folder.exists()
+    with pytest.raises(ZeroDivisionError):
+        write_and_raise(tmp_path, "b", ZeroDivisionError())
+    assert names(tmp_path) == {"xnnpack", ".xnnpack.lock"}
     assert (package / "model.pte").read_text() == "a"
+
+
+def test_an_interrupted_build_can_be_gone_on_with(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        write_and_raise(tmp_path, "a", KeyboardInterrupt())
+    with working(tmp_path, "xnnpack", "a") as workspace:
+        assert (workspace.folder / "model.pte").read_text() == "half"
+
+
+@pytest.mark.parametrize("number", sorted(FULL))
+def test_a_write_that_finds_no_room_is_told_as_a_full_disk(number: int, tmp_path: Path) -> None:
+    with pytest.raises(BuildError) as failure, working(tmp_path, "xnnpack", "a"):
+        raise OSError(number, "no room")
+    assert failure.value.code == "disk-full"
+    assert not names(tmp_path)
 
 
 def test_a_package_moved_aside_by_a_killed_build_is_put_back(tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ class ProgramBuilder:
         """Plan the memory and return the method with its bytes of `states` and `activations`."""
         offsets, total = self._plan()
         for index, root in self._root.items():
-            self._values[index].val.allocation_info = _allocation(offsets[root])
+            self._values[index].val.allocation_info = _allocation(offsets.get(root, 0))
         plan = et.ExecutionPlan(
             name=name,
             container_meta_type=_container(len(self._inputs), len(self._outputs)),

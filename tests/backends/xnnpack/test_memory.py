@@ -52,6 +52,24 @@ def test_the_order_of_the_items_does_not_matter(items: list[Lifetime], data: st.
     assert plan_memory(shuffled) == plan_memory(items)
 
 
+@settings(max_examples=100, deadline=None)
+@given(items=lifetimes(), data=st.data())
+def test_only_tensors_that_meet_are_kept_apart(items: list[Lifetime], data: st.DataObject) -> None:
+    groups = data.draw(st.lists(st.integers(0, 2), min_size=len(items), max_size=len(items)))
+
+    def meet(a: Lifetime, b: Lifetime) -> bool:
+        return groups[a.index] == groups[b.index]
+
+    offsets, total = plan_memory(items, meet)
+    for a in items:
+        for b in items:
+            if a is not b and meet(a, b):
+                end = offsets[a.index] + a.size
+                assert end <= offsets[b.index] or offsets[b.index] + b.size <= offsets[a.index]
+    largest = [sum(rounded(i.size) for i in items if groups[i.index] == g) for g in range(3)]
+    assert total == max(largest)
+
+
 def test_a_chain_of_equal_tensors_needs_two_of_them() -> None:
     items = [Lifetime(i, 1000, i, i + 1) for i in range(10)]
     assert plan_memory(items)[1] == 2 * rounded(1000)
