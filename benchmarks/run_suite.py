@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -43,6 +44,7 @@ def measure_runs(settings: Settings, shape: Shape) -> RunResult:
             not_run[peer.name] = str(error)
     for runner in runners:
         _read_into_page_cache(runner.program)
+        _warm_up(runner)
     children = [
         _run_child(settings, runner, number)
         for number in range(1, settings.rounds + 1)
@@ -149,6 +151,13 @@ def _ratios(subject: PeerSummary, peer: PeerSummary) -> dict[str, Ratio]:
 def _values(summary: PeerSummary, metric: str, rounds: Sequence[int]) -> list[float]:
     by_round = dict(zip(summary.rounds, summary.per_round[metric], strict=True))
     return [by_round[number] for number in rounds]
+
+
+def _warm_up(runner: Runner) -> None:
+    """Let a peer make what it keeps between loads."""
+    if runner.peer.warm_up:
+        command = (str(runner.python), *runner.peer.warm_up, str(runner.program))
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def _read_into_page_cache(program: Path) -> None:

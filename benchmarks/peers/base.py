@@ -54,6 +54,8 @@ class Peer:
         program: Says which file or folder the engine loads.
         weighed: Says which files count as its size.
         flash_attention_choices: Settings measured; the best of them counts, metric by metric.
+        warm_up: Arguments for the interpreter that let the peer make, before the first round, what
+            it keeps between loads; the program's path is added.
         keep: Whether an earlier build may be measured again; not for what changes daily.
         skip: Says why a shape cannot be built, or returns an empty string.
     """
@@ -67,5 +69,6 @@ class Peer:
     weighed: Callable[[Path], tuple[Path, ...]]
     child_variables: Mapping[str, str] = field(default_factory=dict)
     flash_attention_choices: tuple[bool, ...] = (True,)
+    warm_up: tuple[str, ...] = ()
     keep: bool = True
     skip: Callable[[Shape], str] = field(default=lambda shape: "")

@@ -164,7 +164,9 @@ def _milliseconds(values: Statistics) -> str:
 def print_conditions(bench: Bench) -> None:
     """Print load, memory and what the numbers stand for."""
     loads = ", ".join(f"{load:.0f}" for load in bench.load_ms)
-    render.line(f"load: {loads} ms (one process each)")
+    cached = ", ".join(f"{load:.0f}" for load in bench.cached_load_ms)
+    kept = f"; {cached} ms from kept packed weights" if cached else ""
+    render.line(f"load: {loads} ms (one process each){kept}")
     render.line(
         f"memory: {render.size(bench.loaded_bytes)} after loading,"
         f" {render.size(bench.peak_over_base_bytes)} at the peak, over the empty process"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from mobilepack.contract.bench import Bench, BenchTest, Protocol, Statistics
 from mobilepack.contract.manifest import Recipe
 from mobilepack.contract.package import Package, open_package
 from mobilepack.contract.run_folder import new_run_folder
-from mobilepack.contract.run_plan import RunPlan, Time
+from mobilepack.contract.run_plan import RunPlan, Teacher, Time
 from mobilepack.contract.run_result import RunResult, Timing
 from mobilepack.errors import RunFailedError, UsageError
 from mobilepack.harness.base import Harness, Limits, OnProgress, Progress, silent
@@ -25,6 +25,8 @@ _CLOCK = (
 _MEMORY = "one round of each test, at most 8 generated tokens, in a process of its own"
 _MEMORY_GEN = 8
 _TOKENS = 512
+_CACHED_LOADS = 2
+_ONE_TOKEN = Teacher(name="one token", token_ids=(0,), calls=(1,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,10 @@ def bench(
 
     once = _plan(package, tuple(_once(test) for test in tests), options.threads)
     memory = runner.run(package.root, once, log=folder.log, limits=limits, on_progress=tell)
+    one = once.model_copy(update={"items": (_ONE_TOKEN,), "weight_cache": package.weight_cache})
+    loads = _cached_loads(one, lambda p: runner.run(package.root, p, log=folder.log, limits=limits))
     record = _bench(package, plan, timed, memory, device=runner.device.id, utc=folder.utc)
+    record = record.model_copy(update={"cached_load_ms": tuple(loads)})
     folder.write("bench.json", record)
     return BenchResult(record, skipped, folder.path)
 
@@ -146,6 +151,17 @@ def _time(
         repetitions=options.repetitions,
         cooldown_s=options.cooldown_s,
     )
+
+
+def _cached_loads(plan: RunPlan, run: Callable[[RunPlan], RunResult]) -> Iterator[float]:
+    """Yield milliseconds of loads from kept packed weights; the first may have to make them."""
+    for _ in range(_CACHED_LOADS + 1 if plan.weight_cache else 0):
+        result = run(plan)
+        state = result.environment.conditions.get("weight_cache", "")
+        if state == "used":
+            yield result.load_ns / 1e6
+        elif state != "written":
+            return
 
 
 def _once(test: Time) -> Time:

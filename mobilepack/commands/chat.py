@@ -155,6 +155,7 @@ class Chat:
             max_seq_len=build.max_seq_len,
             prefill_chunk=build.prefill_chunk,
             threads=options.threads,
+            weight_cache=package.weight_cache,
             items=(Teacher(name="unused", token_ids=(0,), calls=(1,)),),
         )
         limits = Limits.within(options.timeout_s)

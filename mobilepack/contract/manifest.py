@@ -93,7 +93,12 @@ class OperatorCount(Contract):
 
 
 class Placement(Contract):
-    """What the delegate runs, by operators and by weight bytes, and what fell back."""
+    """What the delegate runs, by operators and by weight bytes, and what fell back.
+
+    Attributes:
+        weight_cache: Whether the program may be loaded with ExecuTorch's XNNPACK weight cache. It
+            frees named constants after the load, so XNNPACK must have packed every one.
+    """
 
     delegates: int
     delegated_operators: int
@@ -101,6 +106,7 @@ class Placement(Contract):
     delegated_weight_bytes: int
     fallback_weight_bytes: int
     fallback: tuple[OperatorCount, ...]
+    weight_cache: bool = False
 
 
 class WeightFormat(Contract):

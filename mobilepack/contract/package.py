@@ -43,6 +43,14 @@ class Package:
         return self.root / found[0]
 
     @property
+    def weight_cache(self) -> str:
+        """The program's checksum if its packed weights may be kept, see `RunPlan.weight_cache`."""
+        if not self.manifest.placement.weight_cache:
+            return ""
+        program = self.program.relative_to(self.root).as_posix()
+        return next(entry.sha256 for entry in self.manifest.files if entry.path == program)
+
+    @property
     def reference(self) -> Path:
         """Folder of the flight recorder's reference."""
         return self.root / "reference"

@@ -96,6 +96,9 @@ class RunPlan(Contract):
         top_k: How many of the largest logits each teacher row keeps (all, if the vocabulary is
             smaller).
         threads: Threads of the runtime's pool; 0 keeps the harness' own choice.
+        weight_cache: sha256 (hex) of the program, if its packed weights may be kept on the device
+            and used from there by the next load; empty: each load packs them. Only for programs
+            whose manifest says so (`Placement.weight_cache`).
     """
 
     schema_: Literal["mobilepack/run-plan/1"] = Field("mobilepack/run-plan/1", alias="schema")
@@ -106,6 +109,7 @@ class RunPlan(Contract):
     sample_ids: tuple[TokenId, ...] = ()
     top_k: int = Field(ge=1, default=64)
     threads: int = Field(ge=0, default=0)
+    weight_cache: str = Field(pattern="^([0-9a-f]{64})?$", default="")
     items: tuple[Item, ...] = Field(min_length=1)
 
     @model_validator(mode="after")

@@ -15,6 +15,7 @@ import platform
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from mobilepack.harness import machine, talk
 from mobilepack.harness.base import Progress
 from mobilepack.harness.runner import Clock, Logits, Step, TokenArray, run_items
 from mobilepack.harness.serve import Emit, LineReader, serve
+from mobilepack.harness.weight_cache import WeightCache
 
 _OPERATORS = (
     "extension/llm/custom_ops/libcustom_ops_aot_lib.*",
@@ -78,34 +80,35 @@ def _run(package: Path, plan_path: Path, result_path: Path, emit: Emit) -> None:
     conditions = _conditions("before")
     since_load = machine.reset_peak()
     base = machine.resident_bytes()
-    step, threads, load_ns = _open(bindings, package, plan)
+    opened = _open(bindings, package, plan)
     loaded = machine.resident_bytes()
-    emit(talk.Loaded(load_ns=load_ns, threads=threads))
+    emit(talk.Loaded(load_ns=opened.load_ns, threads=opened.threads))
 
     def tell(now: Progress) -> None:
         emit(talk.ItemBegins(item=now.item, done=now.done, total=now.total))
 
-    out = run_items(plan, step, tell, Clock())
+    out = run_items(plan, opened.step, tell, Clock())
     peak = machine.peak_resident_bytes()
     conditions |= _conditions("after")
+    conditions["weight_cache"] = opened.weight_cache
     conditions["peak_memory"] = "since before the load" if since_load else "since process start"
     result = RunResult(
         plan_sha256=hashlib.sha256(raw).hexdigest(),
-        load_ns=load_ns,
+        load_ns=opened.load_ns,
         rows=tuple(out.rows),
         generated=tuple(out.generated),
         timings=tuple(out.timings),
         memory=Memory(before_load_bytes=base, after_load_bytes=loaded, peak_bytes=peak),
-        environment=_environment(threads, conditions),
+        environment=_environment(opened.threads, conditions),
     )
     write_atomically(result_path, result.to_json())
 
 
 def _serve(package: Path, plan_path: Path, emit: Emit) -> None:
     plan = RunPlan.read(plan_path)
-    step, threads, load_ns = _open(_import_runtime(), package, plan)
-    emit(talk.Loaded(load_ns=load_ns, threads=threads))
-    serve(step, plan.prefill_chunk, emit, LineReader(0))
+    opened = _open(_import_runtime(), package, plan)
+    emit(talk.Loaded(load_ns=opened.load_ns, threads=opened.threads))
+    serve(opened.step, plan.prefill_chunk, emit, LineReader(0))
 
 
 def _import_runtime() -> Any:
@@ -143,13 +146,32 @@ class _Program:
         return last
 
 
-def _open(bindings: Any, package: Path, plan: RunPlan) -> tuple[Step, int, int]:
-    """Return the program's step, the threads of the pool and the nanoseconds the load took."""
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A loaded program, the threads of the pool, and what the load took and did."""
+
+    step: Step
+    threads: int
+    load_ns: int
+    weight_cache: str
+
+
+def _open(bindings: Any, package: Path, plan: RunPlan) -> _Opened:
     bindings._unsafe_reset_threadpool(plan.threads or machine.physical_cores())
+    cache = _weight_cache(plan.weight_cache) if plan.weight_cache else None
     start = time.monotonic_ns()
     program = _Program(bindings, package / plan.program, plan.method)
     load_ns = time.monotonic_ns() - start
-    return program, int(bindings._threadpool_get_thread_count()), load_ns
+    kept = cache.outcome() if cache else "off"
+    return _Opened(program, int(bindings._threadpool_get_thread_count()), load_ns, kept)
+
+
+def _weight_cache(program: str) -> WeightCache:
+    import executorch
+
+    cache = WeightCache(Path(next(iter(executorch.__path__))) / "lib", program)
+    cache.enable()
+    return cache
 
 
 def _conditions(when: str) -> dict[str, str]:

@@ -94,7 +94,7 @@ def lower_reference(
         ) from err
     return program_facts(
         metadata,
-        Counts(made.delegates, made.operators, made.kernel_calls),
+        Counts(made.delegates, made.operators, made.kernel_calls, weight_cache=False),
         made.tally.rows,
         MemoryBytes(made.state_bytes, made.activation_bytes),
     )
@@ -102,11 +102,16 @@ def lower_reference(
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Delegates, the operators in them, and kernel calls outside by name."""
+    """Delegates, the operators in them, and kernel calls outside by name.
+
+    Attributes:
+        weight_cache: As in `Placement`.
+    """
 
     delegates: int
     operators: int
     kernel_calls: Mapping[str, int]
+    weight_cache: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +126,7 @@ def facts_of(lowered: Lowered, metadata: Mapping[str, MetadataValue]) -> Program
     """Return what a manifest says about a program of the fast path."""
     return program_facts(
         metadata,
-        Counts(lowered.delegates, lowered.operators, lowered.kernel_calls),
+        Counts(lowered.delegates, lowered.operators, lowered.kernel_calls, weight_cache=True),
         lowered.tally.rows,
         MemoryBytes(lowered.state_bytes, lowered.activation_bytes + lowered.workspace_bytes),
     )
@@ -148,6 +153,7 @@ def program_facts(
                 OperatorCount(operator=name, count=count)
                 for name, count in sorted(counts.kernel_calls.items())
             ),
+            weight_cache=counts.weight_cache,
         ),
         weights=tuple(
             WeightFormat(format=label, parameters=parameters, bytes=size)

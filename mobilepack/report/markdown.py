@@ -69,11 +69,20 @@ def _bench(bench: Bench) -> list[str]:
         "",
         *_table(head, rows),
         "",
-        f"Load {', '.join(f'{load:.0f}' for load in bench.load_ms)} ms; memory over the empty"
-        f" process: {bench.loaded_bytes / 1e6:.1f} MB after loading,"
+        f"Load {_loads(bench.load_ms)} ms{_cached(bench)}; memory over the empty process:"
+        f" {bench.loaded_bytes / 1e6:.1f} MB after loading,"
         f" {bench.peak_over_base_bytes / 1e6:.1f} MB at the peak.",
         "",
     ]
+
+
+def _loads(samples: tuple[float, ...]) -> str:
+    return ", ".join(f"{load:.0f}" for load in samples)
+
+
+def _cached(bench: Bench) -> str:
+    loads = _loads(bench.cached_load_ms)
+    return f", {loads} ms from kept packed weights" if loads else ""
 
 
 def _test(test: BenchTest) -> tuple[str, ...]:

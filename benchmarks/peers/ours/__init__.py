@@ -26,12 +26,14 @@ def _plan(embedding: str, python: Path, request: BuildRequest) -> tuple[BuildSte
     return (BuildStep(label, command, variables=variables),)
 
 
-def _peer(name: str, embedding: str) -> Peer:
+def _peer(name: str, embedding: str, *, kept: bool = False) -> Peer:
+    own_child = "benchmarks.peers.ours.child"
     return Peer(
         name=name,
         environment=None,
         versions_of=("mobilepack", "executorch", "torch", "torchao"),
-        child="benchmarks.peers.executorch_child",
+        child=own_child if kept else "benchmarks.peers.executorch_child",
+        warm_up=("-m", own_child, "warm-up") if kept else (),
         # One OpenMP thread: torch's idle pool otherwise takes time from XNNPACK's.
         child_variables={"OMP_NUM_THREADS": "1"},
         plan=partial(_plan, embedding),
@@ -41,4 +43,8 @@ def _peer(name: str, embedding: str) -> Peer:
     )
 
 
-PEERS = (_peer("mobilepack", "8w"), _peer("mobilepack-4w", "4w"))
+PEERS = (
+    _peer("mobilepack", "8w"),
+    _peer("mobilepack-4w", "4w"),
+    _peer("mobilepack-kept", "4w", kept=True),
+)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mobilepack.backends.xnnpack.cache import Shape
 from mobilepack.backends.xnnpack.graph import Graph
-from mobilepack.backends.xnnpack.layout import Bytes, Layout
+from mobilepack.backends.xnnpack.layout import Bytes, Layout, filled
 from mobilepack.backends.xnnpack.program import ProgramBuilder
 
 _HIDDEN = -1e9  # added to a score that must not count: exp(-1e9) is 0 in float32
@@ -53,7 +53,7 @@ class Attention(ABC):
     """Writes attentions into a program; one subclass per form of the cache."""
 
     def __init__(self, program: ProgramBuilder, lengths: Lengths) -> None:
-        """Reserve the constants; the constant segment must still be open."""
+        """Reserve the constants."""
         self.program = program
         self.lengths = lengths
         self._iota = self._constant_floats([float(i) for i in range(lengths.context)])
@@ -114,7 +114,7 @@ class Attention(ABC):
             graph = build(self.program.layout)
             self.operators += len(graph)
             self.workspace_bytes = max(self.workspace_bytes, graph.workspace_bytes())
-            self._delegates[key] = self.program.add_delegate(graph.serialise())
+            self._delegates[key] = self.program.add_delegate(graph)
         return self._delegates[key]
 
     def _constant_floats(self, values: list[float]) -> int:
@@ -130,7 +130,7 @@ class Attention(ABC):
         rows = graph.reshape(rows, [0, 1], [lengths.sequence, 1])
         hidden = graph.clamp(graph.binary("subtract", columns, rows), 0.0, 1.0)
         if window:
-            reach = graph.constant(layout.filled(1, float(window - 1)), [1])
+            reach = graph.operand(filled(1, float(window - 1)), [1])
             behind = graph.binary("subtract", graph.binary("subtract", rows, columns), reach)
             hidden = graph.binary("add", hidden, graph.clamp(behind, 0.0, 1.0))
         graph.scaled(hidden, _HIDDEN, out)

@@ -14,8 +14,8 @@ import torch
 
 from mobilepack.backends.xnnpack.layout import (
     Bytes,
+    FileMap,
     HeadRows,
-    Layout,
     Matrix,
     Region,
     RopeTable,
@@ -97,7 +97,7 @@ class Observer:
 
 
 def fill(
-    file: ProgramFile, layout: Layout, sources: Sources, observer: Observer = Observer()
+    file: ProgramFile, layout: FileMap, sources: Sources, observer: Observer = Observer()
 ) -> None:
     """Write every region of a layout."""
     weights, on_bytes = sources.weights, observer.on_bytes

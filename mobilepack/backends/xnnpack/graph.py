@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from mobilepack.backends.xnnpack.layout import Layout
+from mobilepack.backends.xnnpack.layout import Content, Layout, filled
 from mobilepack.backends.xnnpack.memory import Lifetime, plan_memory
 from mobilepack.backends.xnnpack.vendor import serialize_xnnpack_binary, xnn
 
@@ -50,6 +50,12 @@ class Graph:
     """One delegate's subgraph under construction."""
 
     def __init__(self, layout: Layout) -> None:
+        """Start with nothing; constants go into `layout`.
+
+        Attributes:
+            bound: Constants among the external values: position to (buffer index, shape).
+        """
+        self.bound: dict[int, tuple[int, tuple[int, ...]]] = {}
         self._layout = layout
         self._nodes: list[xnn.XNode] = []
         self._values: list[xnn.XValue] = []
@@ -83,11 +89,32 @@ class Graph:
         self._outputs.append(value)
         return value
 
-    def constant(self, key: str, shape: Sequence[int]) -> int:
-        """Refer to a float32 constant of the layout."""
+    def packed(self, key: str, shape: Sequence[int]) -> int:
+        """Refer to a named float32 constant that XNNPACK packs: weights or bias of `linear`.
+
+        Nothing else may: with a weight cache, ExecuTorch frees named constants once packed.
+        """
         if key not in self._vectors:
             self._vectors[key] = self._value(shape, constant=self._constant(key))
         return self._vectors[key]
+
+    def operand(self, constant: tuple[str, int, Content], shape: Sequence[int]) -> int:
+        """Refer to a float32 constant (key, bytes, content) that XNNPACK reads at every call.
+
+        It is an external input; `bound` says which one, and `ProgramBuilder` passes it.
+        """
+        key, size, content = constant
+        if key not in self._vectors:
+            buffer = self._layout.keep(key, size, content)
+            self.bound[self._externals] = (buffer, tuple(shape))
+            self._vectors[key] = self.input(shape)
+        return self._vectors[key]
+
+    def fill(self, length: int, value: float) -> str:
+        """Name a float32 vector of equal numbers for `packed`."""
+        key, size, content = filled(length, value)
+        self._layout.name(key, size, content)
+        return key
 
     def int4_weights(self, key: str, shape: tuple[int, int], group: int) -> int:
         """Refer to int4 weights `[rows, columns]` with a bf16 scale per `group` columns."""
@@ -127,8 +154,7 @@ class Graph:
 
     def scaled(self, a: int, factor: float, out: int | None = None) -> int:
         """Multiply by a number."""
-        constant = self.constant(self._layout.filled(1, factor), [1])
-        return self.binary("multiply", a, constant, out)
+        return self.binary("multiply", a, self.operand(filled(1, factor), [1]), out)
 
     def clamp(self, a: int, low: float, high: float, out: int | None = None) -> int:
         """Clamp to `[low, high]`."""

@@ -7,7 +7,8 @@ the weights can be read, quantised and written once, in order, into their final 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 _ALIGNMENT = 128  # bytes; XNNPACK reads weights with vector loads, 64 would do
 
@@ -77,59 +78,101 @@ class Region:
     content: Content
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class FileMap:
+    """Where everything lies.
+
+    Attributes:
+        regions: All content, in the order of the file.
+        segments: (offset, size) of each; two may name the same bytes.
+        named: Keys of segments, by their index.
+        constants: Offset of each tensor of the constant segment.
+        constant_segment: Index of the segment that spans them.
+        size: Bytes from the first segment to the end of the file.
+    """
+
+    regions: tuple[Region, ...]
+    segments: tuple[tuple[int, int], ...]
+    named: Mapping[str, int]
+    constants: tuple[int, ...]
+    constant_segment: int
+    size: int
+
+
 class Layout:
-    """Regions, and the segments and named keys that point into them."""
+    """Content under collection; `place` says where it lies: constants first, then segments."""
 
-    regions: list[Region] = field(default_factory=list)
-    segments: list[tuple[int, int]] = field(default_factory=list)
-    named: dict[str, int] = field(default_factory=dict)
-    constants: list[int] = field(default_factory=list)
-    constant_segment: int = -1
-    size: int = 0
-
-    def add(self, size: int, content: Content) -> int:
-        """Reserve a region at the end; returns its offset."""
-        offset = -(-self.size // _ALIGNMENT) * _ALIGNMENT
-        self.regions.append(Region(offset, size, content))
-        self.size = offset + size
-        return offset
+    def __init__(self) -> None:
+        self._parts: list[tuple[int, Content]] = []
+        self._segments: list[int] = []
+        self._named: dict[str, int] = {}
+        self._constants: list[int] = []
+        self._kept: dict[str, int] = {}
 
     def segment(self, size: int, content: Content) -> int:
-        """Reserve a region that is a segment of its own; returns the segment's index."""
-        offset = self.add(size, content)
-        self.segments.append((offset, size))
-        return len(self.segments) - 1
+        """Reserve a segment; returns its index."""
+        return self._segment(self._add(size, content))
 
     def name(self, key: str, size: int, content: Content) -> None:
         """Reserve a named segment unless the key exists already."""
-        if key not in self.named:
-            self.named[key] = self.segment(size, content)
+        if key not in self._named:
+            self._named[key] = self.segment(size, content)
 
-    def name_alias(self, key: str, offset: int, size: int) -> None:
-        """Let a key point at bytes that another region writes."""
-        self.segments.append((offset, size))
-        self.named[key] = len(self.segments) - 1
+    def name_alias(self, key: str, constant: int) -> None:
+        """Let a key name the bytes of a constant."""
+        self._named[key] = self._segment(self._constants[constant - 1])
 
-    def filled(self, length: int, value: float) -> str:
-        """Return the key of a float32 vector of equal numbers."""
-        key = f"fill.{length}.{value!r}"
-        data = struct.pack("<f", value) * length
-        self.name(key, len(data), Bytes(data))
-        return key
+    def has(self, key: str) -> bool:
+        """Tell whether a named segment or a kept constant has that key."""
+        return key in self._named or key in self._kept
 
     def named_bytes(self, key: str) -> int:
         """Return the length of a named segment."""
-        return self.segments[self.named[key]][1]
+        return self._parts[self._segments[self._named[key]]][0]
 
     def constant(self, size: int, content: Content) -> int:
         """Reserve a tensor of the constant segment; returns its buffer index (from 1)."""
-        offset = self.add(size, content)
-        self.constants.append(offset)
-        return len(self.constants)
+        self._constants.append(self._add(size, content))
+        return len(self._constants)
 
-    def close_constants(self) -> None:
-        """End the constant segment: it spans every region so far."""
-        start = self.constants[0]
-        self.segments.append((start, self.size - start))
-        self.constant_segment = len(self.segments) - 1
+    def keep(self, key: str, size: int, content: Content) -> int:
+        """Reserve a keyed tensor of the constant segment, once; returns its buffer index."""
+        if key not in self._kept:
+            self._kept[key] = self.constant(size, content)
+        return self._kept[key]
+
+    def place(self) -> FileMap:
+        """Give every part its offset."""
+        chosen = set(self._constants)
+        order = [*self._constants, *(i for i in range(len(self._parts)) if i not in chosen)]
+        regions: dict[int, Region] = {}
+        end = 0
+        for part in order:
+            size, content = self._parts[part]
+            start = -(-end // _ALIGNMENT) * _ALIGNMENT
+            regions[part] = Region(start, size, content)
+            end = start + size
+        segments = [(regions[part].offset, regions[part].size) for part in self._segments]
+        constants = [regions[part] for part in self._constants]
+        last = max((region.offset + region.size for region in constants), default=0)
+        return FileMap(
+            regions=tuple(regions.values()),
+            segments=(*segments, (0, last)),
+            named=dict(self._named),
+            constants=tuple(region.offset for region in constants),
+            constant_segment=len(segments),
+            size=end,
+        )
+
+    def _add(self, size: int, content: Content) -> int:
+        self._parts.append((size, content))
+        return len(self._parts) - 1
+
+    def _segment(self, part: int) -> int:
+        self._segments.append(part)
+        return len(self._segments) - 1
+
+
+def filled(length: int, value: float) -> tuple[str, int, Bytes]:
+    """Return key, bytes and content of a float32 vector of equal numbers."""
+    return f"fill.{length}.{value!r}", 4 * length, Bytes(struct.pack("<f", value) * length)

@@ -16,7 +16,7 @@ from mobilepack.backends.xnnpack.attention import Attention, Call, Lengths, Posi
 from mobilepack.backends.xnnpack.attention_blocks import BlockAttention
 from mobilepack.backends.xnnpack.attention_flat import FlatAttention
 from mobilepack.backends.xnnpack.cache import Blocks, CacheFormat, Flat
-from mobilepack.backends.xnnpack.layout import Layout, Matrix, RopeTable
+from mobilepack.backends.xnnpack.layout import FileMap, Layout, Matrix, RopeTable
 from mobilepack.backends.xnnpack.program import Jump, ProgramBuilder, constant_method
 from mobilepack.backends.xnnpack.segments import (
     Segment,
@@ -59,7 +59,7 @@ class Lowered:
     """
 
     head: bytes
-    layout: Layout
+    layout: FileMap
     tally: Tally
     delegates: int
     operators: int
@@ -141,10 +141,11 @@ class Lowering:
         self._branches(steps, positions)
         self._program.output(self._tensors[self._result])
         plan, sizes = self._program.finish("forward")
+        layout = self._layout.place()
         plans = [plan, *(constant_method(name, value) for name, value in metadata.items())]
         return Lowered(
-            head=_head(plans, self._layout),
-            layout=self._layout,
+            head=_head(plans, layout),
+            layout=layout,
             tally=self._storage.tally,
             delegates=self._program.delegate_count,
             operators=self._operators + self._attention.operators,
@@ -182,7 +183,7 @@ class Lowering:
         return Blocks("float32" if biased else "float16")
 
     def _constants(self) -> int:
-        """Reserve the constant segment; returns the input `tokens`, which comes first."""
+        """Reserve the constants; returns the input `tokens`, which comes first."""
         tokens = self._program.input([1, self._sequence], "int64", dynamic=True)
         self._rope_tables()
         self._embedding_table()
@@ -196,7 +197,6 @@ class Lowering:
             self._attention = blocks
         else:
             self._attention = FlatAttention(self._program, lengths)
-        self._layout.close_constants()
         return tokens
 
     def _prologue(self, tokens: int) -> Positions:
@@ -242,13 +242,13 @@ class Lowering:
             buffer = layout.constant(4 * total, Matrix(name, "fp32", 0, "values"))
             self._table: tuple[int, ...] = (program.constant([rows, columns], "float32", buffer),)
             self._storage.tally.add("fp32", total, 4 * total)
-            self._share_with_head(name, Alias("fp32", 0, layout.regions[-1].offset, 4 * total))
+            self._share_with_head(name, Alias("fp32", 0, buffer))
             return
         eight = encoding == "int8"
         width, dtype = (columns, "int8") if eight else (columns // 2, "uint8")
         scale_shape = [rows] if eight else [rows, columns // group]
         values = layout.constant(rows * width, Matrix(name, encoding, group, "values"))
-        self._share_with_head(name, Alias(encoding, group, layout.regions[-1].offset, rows * width))
+        self._share_with_head(name, Alias(encoding, group, values))
         scale_bytes = (4 if eight else 2) * total // group
         scales = layout.constant(scale_bytes, Matrix(name, encoding, group, "scales"))
         self._table = (
@@ -324,7 +324,7 @@ class Lowering:
             self._shared[item] if isinstance(item, str) else self._host_tensor(item)
             for item in segment.externals
         )
-        return [_DelegateStep(self._program.add_delegate(segment.graph.serialise()), args)]
+        return [_DelegateStep(self._program.add_delegate(segment.graph), args)]
 
     def _last_token(self, node: Node) -> _LastTokenStep:
         (source,) = arguments(node)
@@ -392,7 +392,7 @@ def _longest_sequence(exported: ExportedProgram) -> int:
     return int(exported.range_constraints[size.node.expr].upper)
 
 
-def _head(plans: list[et.ExecutionPlan], layout: Layout) -> bytes:
+def _head(plans: list[et.ExecutionPlan], layout: FileMap) -> bytes:
     """Serialise the program and its extended header: all bytes before the first segment."""
     first = layout.constants[0]
     program = et.Program(

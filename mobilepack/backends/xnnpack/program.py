@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mobilepack.backends.xnnpack.graph import Graph
 from mobilepack.backends.xnnpack.layout import Bytes, Layout
 from mobilepack.backends.xnnpack.memory import Lifetime, plan_memory
 from mobilepack.backends.xnnpack.vendor import ScalarType, et
@@ -40,6 +41,8 @@ class ProgramBuilder:
         self._instructions: list[et.Instruction] = []
         self._operators: dict[tuple[str, str], int] = {}
         self._delegates: list[et.BackendDelegate] = []
+        self._bound: list[dict[int, int]] = []
+        self._operands: dict[tuple[int, tuple[int, ...]], int] = {}
         self._inputs: list[int] = []
         self._outputs: list[int] = []
         self._scalars: dict[tuple[str, object], int] = {}
@@ -130,18 +133,25 @@ class ProgramBuilder:
         """
         self.kernel("aten::empty", "out", sizes, self.null(), tensor, tensor)
 
-    def add_delegate(self, blob: bytes) -> int:
-        """Store an XNNPACK blob; returns the delegate's index."""
+    def add_delegate(self, graph: Graph) -> int:
+        """Store an XNNPACK graph; returns the delegate's index."""
+        blob = graph.serialise()
         segment = self.layout.segment(len(blob), Bytes(blob))
         reference = et.BackendDelegateDataReference(location=et.DataLocation.SEGMENT, index=segment)
         self._delegates.append(
             et.BackendDelegate(id="XnnpackBackend", processed=reference, compile_specs=[])
         )
+        self._bound.append(
+            {at: self._operand(buffer, shape) for at, (buffer, shape) in graph.bound.items()}
+        )
         return len(self._delegates) - 1
 
     def call_delegate(self, delegate: int, *args: int) -> None:
-        """Call a delegate with its external values in order."""
-        self._emit(et.DelegateCall(delegate_index=delegate, args=list(args)))
+        """Call a delegate with its external values in order; it has its constants already."""
+        bound, given = self._bound[delegate], iter(args)
+        count = len(bound) + len(args)
+        values = [bound[at] if at in bound else next(given) for at in range(count)]
+        self._emit(et.DelegateCall(delegate_index=delegate, args=values))
 
     def jump_if_false(self, condition: int) -> Jump:
         """Jump when a bool value is false; `land` sets the destination."""
@@ -231,6 +241,11 @@ class ProgramBuilder:
                     position = call.destination_instruction
             paths.append(met | {end})
         return paths
+
+    def _operand(self, buffer: int, shape: tuple[int, ...]) -> int:
+        if (buffer, shape) not in self._operands:
+            self._operands[buffer, shape] = self.constant(shape, "float32", buffer)
+        return self._operands[buffer, shape]
 
     def _scalar(self, kind: str, value: object, evalue: object) -> int:
         if (kind, value) not in self._scalars:

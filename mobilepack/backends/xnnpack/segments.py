@@ -194,8 +194,8 @@ class SegmentBuilder:
         channels = graph.shape(value)[-1]
         mean = self._mean_square(graph, value, channels, float(eps))
         scaled = graph.binary("multiply", value, graph.unary("rsqrt", mean))
-        key = self._storage.vector(self._parameters[weight.name])
-        return graph.binary("multiply", scaled, graph.constant(key, [channels]), out)
+        factors = self._storage.operand(graph, self._parameters[weight.name])
+        return graph.binary("multiply", scaled, factors, out)
 
     def _mean_square(self, graph: Graph, value: int, channels: int, eps: float | None) -> int:
         """Return sum(value^2) / channels + eps over the last axis.
@@ -204,8 +204,8 @@ class SegmentBuilder:
         schema that keeps the rank), so it is a linear map with weights 1 / channels, eps as bias.
         """
         width = graph.shape(value)[-1]
-        ones = graph.constant(self._storage.layout.filled(width, 1.0 / channels), [1, width])
-        bias = None if eps is None else graph.constant(self._storage.layout.filled(1, eps), [1])
+        ones = graph.packed(graph.fill(width, 1.0 / channels), [1, width])
+        bias = None if eps is None else graph.packed(graph.fill(1, eps), [1])
         return graph.linear(graph.unary("square", value), ones, bias)
 
     def _linear(self, segment: Segment, node: Node, out: int | None) -> int | Halves:
@@ -236,9 +236,9 @@ class SegmentBuilder:
         for value, rows in zip(
             (halves.first, halves.second), self._storage.halves(2 * half, half), strict=True
         ):
-            key = self._storage.vector(self._parameters[weight.name], rows)
+            factors = self._storage.operand(graph, self._parameters[weight.name], rows)
             scaled = graph.binary("multiply", value, inverse)
-            parts.append(graph.binary("multiply", scaled, graph.constant(key, [half])))
+            parts.append(graph.binary("multiply", scaled, factors))
         return Halves(*parts)
 
     def _rope(self, segment: Segment, node: Node, out: int | None) -> int:

@@ -24,12 +24,11 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """Where and how another region writes a parameter's numbers."""
+    """How and as which constant of the layout a parameter's numbers are written already."""
 
     encoding: str
     group: int
-    offset: int
-    size: int
+    constant: int
 
 
 class Storage:
@@ -57,15 +56,25 @@ class Storage:
         """Say that a parameter's numbers are written by another region."""
         self._aliases[parameter] = alias
 
-    def vector(self, parameter: str, rows: HeadRows | None = None) -> str:
-        """Return the key of a one-dimensional parameter, stored in float32."""
+    def operand(self, graph: Graph, parameter: str, rows: HeadRows | None = None) -> int:
+        """Return a one-dimensional float32 parameter as an operand of elementwise operators."""
+        key, length = self._vector(parameter, rows)
+        content = Vector(parameter, rows)
+        return graph.operand((key, 4 * length, content), [length])
+
+    def _bias(self, graph: Graph, parameter: str, rows: HeadRows | None) -> int:
+        key, length = self._vector(parameter, rows)
+        self.layout.name(key, 4 * length, Vector(parameter, rows))
+        return graph.packed(key, [length])
+
+    def _vector(self, parameter: str, rows: HeadRows | None) -> tuple[str, int]:
+        """Return key and length of a one-dimensional parameter, and count it once."""
         key = parameter + _suffix(rows)
         (length,) = self._shapes[parameter]
         length = length if rows is None else rows.count(length)
-        if key not in self.layout.named:
+        if not self.layout.has(key):
             self.tally.add("fp32", length, 4 * length)
-        self.layout.name(key, 4 * length, Vector(parameter, rows))
-        return key
+        return key, length
 
     @staticmethod
     def halves(head_dim: int, half: int) -> tuple[HeadRows, HeadRows]:
@@ -84,13 +93,11 @@ class Storage:
         """Add `value @ weight.T + bias` in this program's format; `rows` picks output channels."""
         count, columns = self._shapes[weight]
         count = count if rows is None else rows.count(count)
-        bias_value = None
-        if bias is not None:
-            bias_value = graph.constant(self.vector(bias, rows), [count])
+        bias_value = None if bias is None else self._bias(graph, bias, rows)
         key = weight + _suffix(rows)
         if not self._quantised:
             self._matrix(key, weight, rows, (count, columns), ("fp32", 0))
-            return graph.linear(value, graph.constant(key, [count, columns]), bias_value, out)
+            return graph.linear(value, graph.packed(key, [count, columns]), bias_value, out)
         encoding, group = linear_encoding(columns, self._group)
         if self._shares_int4(weight, encoding, group):
             value = _swap_pairs(graph, value)
@@ -120,7 +127,7 @@ class Storage:
         shape: tuple[int, int],
         coding: tuple[str, int],
     ) -> None:
-        if key in self.layout.named:
+        if self.layout.has(key):
             return
         encoding, group = coding
         parameters = shape[0] * shape[1]
@@ -130,7 +137,7 @@ class Storage:
             alias.encoding == encoding or self._shares_int4(weight, encoding, group)
         )
         if alias is not None and shared:
-            self.layout.name_alias(key, alias.offset, alias.size)
+            self.layout.name_alias(key, alias.constant)
             parameters, size = 0, 0  # counted where they are written
         else:
             self.layout.name(key, size, Matrix(weight, encoding, group, "values", rows))

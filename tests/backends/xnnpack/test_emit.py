@@ -16,6 +16,7 @@ from mobilepack.backends.xnnpack import emit
 from mobilepack.backends.xnnpack.emit import Observer, ProgramFile, Sources, fill
 from mobilepack.backends.xnnpack.layout import (
     Bytes,
+    FileMap,
     HeadRows,
     Layout,
     Matrix,
@@ -33,7 +34,7 @@ HALF = HeadRows(16, 8, 16)
 NOTHING_SKIPPED = Observer()
 
 
-def small_layout() -> Layout:
+def small_layout() -> FileMap:
     """Return a layout with content of every kind."""
     layout = Layout()
     vocab, hidden = SPEC.vocab_size, SPEC.hidden_size
@@ -41,7 +42,6 @@ def small_layout() -> Layout:
     layout.constant(vocab * hidden // 16, Matrix("embed.weight", "embedding4", 32, "scales"))
     layout.constant(16 * 8 * 4, RopeTable("cos"))
     layout.constant(16 * 8 * 4, RopeTable("sin"))
-    layout.close_constants()
     layout.name("literal", 5, Bytes(b"12345"))
     layout.name("norm", hidden * 4, Vector("norm.weight"))
     layout.name("bias", 4 * 8 * 4, Vector("layers.0.q.bias", HALF))
@@ -61,7 +61,7 @@ def small_layout() -> Layout:
         )
     layout.name("k.scales", 32 * 2 * 2, Matrix("layers.0.k.weight", "int4", 32, "scales"))
     layout.name("down", 64 * 96 * 4, Matrix("layers.0.down.weight", "fp32", 0, "values"))
-    return layout
+    return layout.place()
 
 
 def write(path: Path, observer: Observer = NOTHING_SKIPPED, *, finish: bool = True) -> bytes:

@@ -8,12 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mobilepack.backends.xnnpack.layout import Bytes, HeadRows, Layout, Region, Vector
+from mobilepack.backends.xnnpack.layout import (
+    Bytes,
+    FileMap,
+    HeadRows,
+    Layout,
+    Region,
+    Vector,
+    filled,
+)
 
 ALIGNMENT = 128
 
 
-def assert_sound(layout: Layout) -> None:
+def assert_sound(layout: FileMap) -> None:
     """Assert that regions are apart and inside, and that segments cover nothing beyond the end."""
     end = 0
     for region in layout.regions:
@@ -27,51 +35,61 @@ def assert_sound(layout: Layout) -> None:
     assert all(0 <= index < len(layout.segments) for index in indices)
 
 
-@given(sizes=st.lists(st.integers(0, 1000), max_size=20))
-def test_regions_are_aligned_and_do_not_overlap(sizes: list[int]) -> None:
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 1000)), max_size=20))
+def test_regions_are_aligned_and_do_not_overlap(parts: list[tuple[bool, int]]) -> None:
     layout = Layout()
-    offsets = [layout.add(size, Bytes(b"")) for size in sizes]
-    assert offsets == [region.offset for region in layout.regions]
-    assert_sound(layout)
+    for constant, size in parts:
+        (layout.constant if constant else layout.segment)(size, Bytes(bytes(size)))
+    placed = layout.place()
+    assert_sound(placed)
+    assert sorted(region.size for region in placed.regions) == sorted(size for _, size in parts)
+    assert [size for constant, size in parts if not constant] == [
+        s for _, s in placed.segments[:-1]
+    ]
 
 
 def test_a_name_is_reserved_once() -> None:
     layout = Layout()
     layout.name("w", 100, Vector("w"))
     layout.name("w", 100, Vector("w"))
-    assert layout.regions == [Region(0, 100, Vector("w"))]
+    assert layout.place().regions == (Region(0, 100, Vector("w")),)
     assert layout.named_bytes("w") == 100
-    assert_sound(layout)
 
 
-def test_equal_numbers_are_stored_once_per_length_and_value() -> None:
+def test_a_kept_constant_is_reserved_once() -> None:
     layout = Layout()
-    keys = [layout.filled(*a) for a in ((3, 0.5), (3, 0.5), (4, 0.5), (3, 0.25), (3, 1e-5))]
-    assert len(set(keys)) == len(layout.regions) == 4
-    content = layout.regions[0].content
-    assert isinstance(content, Bytes)
-    assert content.data == struct.pack("<3f", 0.5, 0.5, 0.5)
+    assert [layout.keep(key, 8, Vector(key)) for key in ("a", "b", "a")] == [1, 2, 1]
+    assert layout.has("b")
+    assert not layout.has("c")
+    assert len(layout.place().constants) == 2
+
+
+def test_equal_numbers_have_one_key_per_length_and_value() -> None:
+    made = [filled(*a) for a in ((3, 0.5), (3, 0.5), (4, 0.5), (3, 0.25), (3, 1e-5))]
+    assert len({key for key, _, _ in made}) == 4
+    assert made[0][1:] == (12, Bytes(struct.pack("<3f", 0.5, 0.5, 0.5)))
 
 
 def test_an_alias_has_no_bytes_of_its_own() -> None:
     layout = Layout()
-    layout.constant(400, Vector("embed.weight"))
-    layout.name_alias("head.weight", 0, 400)
-    assert len(layout.regions) == 1
-    assert layout.segments[layout.named["head.weight"]] == (0, 400)
-    assert_sound(layout)
+    layout.segment(10, Bytes(bytes(10)))
+    layout.name_alias("head.weight", layout.constant(400, Vector("embed.weight")))
+    placed = layout.place()
+    assert len(placed.regions) == 2
+    assert placed.segments[placed.named["head.weight"]] == (0, 400)
+    assert_sound(placed)
 
 
-def test_the_constant_segment_spans_its_tensors() -> None:
+def test_the_constant_segment_spans_its_tensors_and_nothing_else() -> None:
     layout = Layout()
-    assert [layout.constant(size, Bytes(b"")) for size in (10, 200, 30)] == [1, 2, 3]
-    layout.close_constants()
     layout.segment(50, Bytes(b""))
-    start, size = layout.segments[layout.constant_segment]
+    assert [layout.constant(size, Bytes(b"")) for size in (10, 200, 30)] == [1, 2, 3]
+    placed = layout.place()
+    start, size = placed.segments[placed.constant_segment]
     assert (start, size) == (0, 2 * ALIGNMENT + ALIGNMENT + 30)
-    assert all(start <= offset < start + size for offset in layout.constants)
-    assert layout.segments[-1][0] >= start + size
-    assert_sound(layout)
+    assert all(start <= offset < start + size for offset in placed.constants)
+    assert placed.segments[0][0] >= start + size
+    assert_sound(placed)
 
 
 @given(heads=st.integers(1, 9), period=st.integers(2, 16), data=st.data())
