@@ -27,13 +27,13 @@ class RecipeDefaults(_Table):
         group_size: Columns of a row that share one scale; 0 with `linear = "fp32"`.
         embedding: Embedding table: `fp32`, `8w` (int8, a scale per row) or `4w` (int4, groups
             of 32).
-        kv_cache: Element type of the KV cache: `fp32` or `fp16`.
+        kv_cache: Element type of the KV cache: `fp32`, `fp16` or `int8`.
     """
 
     linear: Literal["fp32", "8da4w"]
     group_size: Literal[0, 32, 64, 128]
     embedding: Literal["fp32", "8w", "4w"]
-    kv_cache: Literal["fp32", "fp16"]
+    kv_cache: Literal["fp32", "fp16", "int8"]
 
     @model_validator(mode="after")
     def _groups_fit_the_recipe(self) -> Self:

@@ -20,7 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 LINEAR = ("8da4w", "fp32")
 GROUP_SIZES = ("32", "64", "128")
 EMBEDDING = ("4w", "8w", "fp32")
-KV_CACHE = ("fp32", "fp16")
+KV_CACHE = ("fp32", "fp16", "int8")
 LOWERING = ("fast", "reference")
 
 DEFAULT_OUT = Path("out")

@@ -19,7 +19,7 @@ from mobilepack.target import load_target
 FLOAT_BYTES = 4
 GROUP_SCALE_BYTES = 2  # bf16 of linear layers, fp16 of the embedding; one per int4 group
 ROW_SCALE_BYTES = 4  # float32, one per int8 row
-KV_BYTES = {"fp32": 4, "fp16": 2}
+KV_BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
 
 # Delegates' graphs and the flatbuffer, fitted to builds of 4 to 30 layers (executorch 1.5.1).
 PROGRAM_BYTES, PROGRAM_BYTES_PER_LAYER = 8_000, 12_000
@@ -175,11 +175,14 @@ def head_shares_values(spec: DecoderSpec, recipe: Recipe) -> bool:
 def kv_bytes_per_token(spec: DecoderSpec, recipe: Recipe) -> int:
     """Return the bytes of one position's keys and values over all layers.
 
-    Keys that have a bias stay in fp32 (`backends/xnnpack/cache.py`).
+    With fp16, keys that have a bias stay in fp32; int8 has a scale per head
+    (`backends/xnnpack/cache.py`).
     """
-    value = KV_BYTES[recipe.kv_cache]
+    width = KV_BYTES[recipe.kv_cache]
+    if recipe.kv_cache == "int8":
+        return sum(2 * (layer.kv_size + FLOAT_BYTES * layer.n_kv_heads) for layer in spec.layers)
     return sum(
-        layer.kv_size * (value + (FLOAT_BYTES if layer.qkv_bias else value))
+        layer.kv_size * (width + (FLOAT_BYTES if layer.qkv_bias else width))
         for layer in spec.layers
     )
 
@@ -200,7 +203,7 @@ def activation_bytes(
     copies of one layer's cache) and the feed-forward (gate, its activation, and up).
     """
     layer = max(spec.layers, key=lambda item: item.ffn_size)
-    cached = KV_BYTES[recipe.kv_cache]
+    cached = max(2, KV_BYTES[recipe.kv_cache])  # int8 is widened to half precision for products
     hidden = FLOAT_BYTES * (2 * spec.hidden_size + layer.q_size)
     outside = prefill_chunk * (hidden + cached * (layer.q_size + 2 * layer.kv_size))
     outside += FLOAT_BYTES * prefill_chunk * max_seq_len

@@ -10,7 +10,7 @@ from mobilepack.contract.base import Contract
 
 LinearRecipe = Literal["fp32", "8da4w"]
 EmbeddingRecipe = Literal["fp32", "8w", "4w"]
-KvCacheRecipe = Literal["fp32", "fp16"]
+KvCacheRecipe = Literal["fp32", "fp16", "int8"]
 Lowering = Literal["fast", "reference"]
 
 
@@ -21,7 +21,7 @@ class Recipe(Contract):
         linear: `fp32`, or `8da4w` (dynamic int8 activations, symmetric int4 weights in groups).
         group_size: Columns that share one scale; 0 for fp32.
         embedding: `fp32`, `8w` (int8, one scale per row) or `4w` (int4 in groups of 32).
-        kv_cache: Element type of the KV cache.
+        kv_cache: Element type of the KV cache; int8 has one float32 scale per token and head.
     """
 
     linear: LinearRecipe = "8da4w"

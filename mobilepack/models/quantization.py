@@ -62,6 +62,21 @@ def quantise_int8(rows: torch.Tensor) -> QuantisedRows:
     return QuantisedRows(values.to(torch.int8), scales)
 
 
+SMALLEST_KV_SCALE = 1e-12
+"""Of a key or value that is all zeros, which must not be divided by zero."""
+
+
+def fake_quantise_heads(x: torch.Tensor, head_dim: int) -> torch.Tensor:
+    """Round keys or values `[..., heads * head_dim]` as an int8 cache does, one scale per head.
+
+    The scale is the largest magnitude; stored is round(127 * x / scale).
+    """
+    heads = x.unflatten(-1, (-1, head_dim))
+    scales = heads.abs().amax(-1, keepdim=True).clamp(min=SMALLEST_KV_SCALE)
+    rounded: torch.Tensor = (heads / scales * 127).round() / 127 * scales
+    return rounded.flatten(-2)
+
+
 def quantise(rows: torch.Tensor, encoding: str, group: int) -> QuantisedRows:
     """Quantise rows for a storage encoding of `backends/xnnpack/layout.py`."""
     if encoding == "int4":

@@ -16,7 +16,11 @@ import torch.fx
 
 from mobilepack.models.encodings import embedding_encoding, linear_encoding
 from mobilepack.models.graph import arguments, fixed, operators, parameter_names
-from mobilepack.models.quantization import fake_quantise_activations, quantise
+from mobilepack.models.quantization import (
+    fake_quantise_activations,
+    fake_quantise_heads,
+    quantise,
+)
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -49,7 +53,8 @@ class Quantisation:
         group: Columns per scale of the int4 linear maps; 0 leaves linear maps in float32.
         embedding: `fp32`, `8w` or `4w`.
         kv_cache: `fp32`, or `fp16`: keys (unless they have a bias) and values are rounded to half
-            precision, and so are the queries.
+            precision, and so are the queries; `int8`: keys and values are rounded to int8 per token
+            and head (`fake_quantise_heads`), queries as with `fp16`.
     """
 
     group: int = 0
@@ -225,9 +230,13 @@ class _Walk:
         results = []
         for index, lane in enumerate(self._lanes):
             q, k, v = (self._values[argument][index] for argument in arguments(node)[:3])
-            if lane.quantisation.kv_cache == "fp16":
-                v = v.half().float()
-                q, k = (x.half().float() if keys_rounded else x for x in (q, k))
+            kept = lane.quantisation.kv_cache
+            if kept != "fp32" and keys_rounded:
+                q = q.half().float()
+            if kept == "fp16":
+                v, k = v.half().float(), k.half().float() if keys_rounded else k
+            elif kept == "int8":
+                v, k = (fake_quantise_heads(x, head_dim) for x in (v, k))
             caches = (torch.zeros(1, len(lane.token_ids), kv_heads, head_dim) for _ in range(2))
             results.append(
                 torch.ops.mobilepack.attention(q, k, v, *caches, start, *arguments(node)[6:])

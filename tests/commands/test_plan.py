@@ -62,6 +62,7 @@ def test_a_position_of_the_cache_is_keys_and_values_of_all_layers() -> None:
     spec = _spec(SMOLLM2, 30)
     assert kv_bytes_per_token(spec, Recipe(kv_cache="fp32")) == 30 * 2 * 3 * 64 * 4
     assert kv_bytes_per_token(spec, Recipe(kv_cache="fp16")) == 30 * 2 * 3 * 64 * 2
+    assert kv_bytes_per_token(spec, Recipe(kv_cache="int8")) == 30 * 2 * 3 * (64 + 4)
 
 
 @given(st.integers(1, 8), st.integers(1, 16), st.sampled_from([32, 64, 128]))
@@ -157,8 +158,9 @@ def test_choices_that_contradict_are_usage_errors(
         {"linear": "fp32"},
         {"max_seq_len": 64, "prefill_chunk": 8},
         {"max_seq_len": 512, "prefill_chunk": 64, "kv_cache": "fp32"},
+        {"kv_cache": "int8"},
     ],
-    ids=["default", "8w", "fp32", "short", "flat"],
+    ids=["default", "8w", "fp32", "short", "flat", "int8"],
 )
 def test_a_real_package_costs_what_was_predicted(tmp_path: Path, choices: dict[str, Any]) -> None:
     options = BuildOptions(out=tmp_path, choices=Choices(**choices))

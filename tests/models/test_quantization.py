@@ -18,6 +18,7 @@ from mobilepack.models.encodings import (
 from mobilepack.models.quantization import (
     QuantisedRows,
     fake_quantise_activations,
+    fake_quantise_heads,
     quantise,
     quantise_int4,
     quantise_int8,
@@ -227,3 +228,12 @@ def test_zero_is_always_exact_and_rows_are_rounded_each_on_its_own(
 def test_integers_that_fit_eight_bits_are_exact() -> None:
     x = torch.arange(-100.0, 156.0).view(1, 256)
     assert torch.equal(fake_quantise_activations(x), x)
+
+
+def test_cached_keys_are_rounded_head_by_head() -> None:
+    x = torch.tensor([[[1.0, -2.0, 0.5, 0.007, 0.0, 0.0, 100.0, -63.5]]])
+    found = fake_quantise_heads(x, 4)
+    assert found[0, 0, 4:].tolist() == pytest.approx([0.0, 0.0, 100.0, 100 * -81 / 127])
+    steps = found[..., :4] * 127 / 2
+    assert torch.allclose(steps, torch.tensor([64.0, -127.0, 32.0, 0.0]))
+    assert fake_quantise_heads(torch.zeros(1, 1, 4), 4).tolist() == [[[0.0] * 4]]

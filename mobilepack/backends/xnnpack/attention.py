@@ -38,14 +38,17 @@ class Positions:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One layer's attention: tensors of the program."""
+    """One layer's attention: tensors of the program.
+
+    Attributes:
+        caches: From `Attention.caches`, keys first.
+    """
 
     shape: Shape
     query: int
     key: int
     value: int
-    key_cache: int
-    value_cache: int
+    caches: tuple[int, ...]
     out: int
 
 
@@ -63,8 +66,8 @@ class Attention(ABC):
         self.workspace_bytes = 0
 
     @abstractmethod
-    def caches(self, shape: Shape) -> tuple[int, int]:
-        """Return new key and value caches for one layer."""
+    def caches(self, shape: Shape) -> tuple[int, ...]:
+        """Return the tensors that keep one layer's keys and values."""
 
     @abstractmethod
     def start(self, positions: Positions) -> None:

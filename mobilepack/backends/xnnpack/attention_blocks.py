@@ -12,12 +12,28 @@ mask hides it; it only has to be finite, and is.
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 
 from mobilepack.backends.xnnpack.attention import Attention, Call, Lengths, Positions
 from mobilepack.backends.xnnpack.cache import BLOCK, Blocks, Shape
-from mobilepack.backends.xnnpack.graph import Element, Graph
+from mobilepack.backends.xnnpack.graph import Graph
 from mobilepack.backends.xnnpack.layout import Bytes, Layout
 from mobilepack.backends.xnnpack.program import ProgramBuilder
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The caches inside a graph: `[blocks, kv_heads, BLOCK, head_dim]`.
+
+    Attributes:
+        key_scales: What keys must be multiplied with, `[blocks, kv_heads, 1, BLOCK]` float32.
+        value_scales: The same for values.
+    """
+
+    keys: int
+    values: int
+    key_scales: int | None = None
+    value_scales: int | None = None
 
 
 class BlockAttention(Attention):
@@ -26,8 +42,8 @@ class BlockAttention(Attention):
     def __init__(self, program: ProgramBuilder, lengths: Lengths, cache: Blocks) -> None:
         blocks = -(-lengths.context // BLOCK)
         super().__init__(program, Lengths(blocks * BLOCK, lengths.sequence))
-        self._cache = cache
-        self._blocks = blocks
+        self.cache = cache
+        self.blocks = blocks
         self._written = program.tensor([1], dynamic=False)
         self._tables: dict[int, int] = {}
         self._rows: dict[int, int] = {}
@@ -47,9 +63,9 @@ class BlockAttention(Attention):
         buffer = self.program.layout.constant(len(data), Bytes(data))
         self._tables[kv_heads] = self.program.constant([1, len(rows)], "int64", buffer)
 
-    def caches(self, shape: Shape) -> tuple[int, int]:
+    def caches(self, shape: Shape) -> tuple[int, ...]:
         rows = [1, self.lengths.context * shape.kv_heads, 1, shape.head_dim]
-        key = self.program.state(rows, self._cache.key)
+        key = self.program.state(rows, self.cache.key)
         return key, self.program.state(rows, "float16")
 
     def start(self, positions: Positions) -> None:
@@ -59,7 +75,7 @@ class BlockAttention(Attention):
         last = self._arithmetic("sub", positions.end, one)
         self._used = self._arithmetic("add", self._arithmetic("floordiv", last, size), one)
         self._used_end = self._arithmetic("mul", self._used, size)
-        self._ones = program.tensor([self._blocks])
+        self._ones = program.tensor([self.blocks])
         self.slice(self._ones_table, zero, zero, self._used, self._ones)
         for kv_heads, table in self._tables.items():
             heads = program.integer(kv_heads)
@@ -70,23 +86,27 @@ class BlockAttention(Attention):
             self._rows[kv_heads] = rows
 
     def write_cache(self, call: Call, positions: Positions) -> None:
-        rows = self._rows[call.shape.kv_heads]
-        for new, cache in ((call.key, call.key_cache), (call.value, call.value_cache)):
-            self.program.kernel(
-                "llama::update_cache_with_indices",
-                "out",
-                new,
-                cache,
-                self.program.integer(0),
-                rows,
-                self._written,
-                self._written,
-            )
+        for new, cache in zip((call.key, call.value), call.caches, strict=True):
+            self.write_rows(call.shape, new, cache)
+
+    def write_rows(self, shape: Shape, new: int, cache: int) -> None:
+        """Copy rows `[1, seq * kv_heads, 1, channels]` of the new tokens to their places."""
+        rows, zero = self._rows[shape.kv_heads], self.program.integer(0)
+        self.program.kernel(
+            "llama::update_cache_with_indices",
+            "out",
+            new,
+            cache,
+            zero,
+            rows,
+            self._written,
+            self._written,
+        )
 
     def one_token(self, call: Call, positions: Positions) -> None:
         program, shape = self.program, call.shape
         mask = self.mask(shape.window, positions, self._used_end)
-        keys, values = self._in_use(call)
+        stored = self._in_use(call)
         groups = shape.heads // shape.kv_heads
         query = self._views.get(call.query)
         if query is None:
@@ -95,55 +115,66 @@ class BlockAttention(Attention):
         delegate = self.delegate(
             ("one", shape), lambda layout: self._one_token_graph(layout, shape)
         )
-        program.call_delegate(delegate, query, keys, values, mask, self._ones, call.out)
+        program.call_delegate(delegate, query, *stored, mask, self._ones, call.out)
 
     def many_tokens(self, call: Call, positions: Positions) -> None:
         shape = call.shape
         mask = self.mask(shape.window, positions, self._used_end)
-        keys, values = self._in_use(call)
+        stored = self._in_use(call)
         delegate = self.delegate(
             ("many", shape), lambda layout: self._many_tokens_graph(layout, shape)
         )
-        self.program.call_delegate(delegate, call.query, keys, values, mask, call.out)
+        self.program.call_delegate(delegate, call.query, *stored, mask, call.out)
 
-    def _in_use(self, call: Call) -> tuple[int, int]:
-        """Return views of both caches, cut to the blocks in use."""
-        program, shape = self.program, call.shape
-        dims = (shape.kv_heads, BLOCK, shape.head_dim)
-        sizes = program.integers([self._used, *(program.integer(n) for n in dims)])
-        views = []
-        for cache in (call.key_cache, call.value_cache):
+    def stored_dims(self, shape: Shape) -> tuple[tuple[int, int, int], ...]:
+        """Return what one block of each of a layer's caches looks like."""
+        data = (shape.kv_heads, BLOCK, shape.head_dim)
+        return data, data
+
+    def _in_use(self, call: Call) -> list[int]:
+        """Return views of the caches, cut to the blocks in use."""
+        program, views = self.program, []
+        for cache, dims in zip(call.caches, self.stored_dims(call.shape), strict=True):
             if cache not in self._views:
-                self._views[cache] = program.view(cache, [self._blocks, *dims], dynamic=True)
-            program.resize(self._views[cache], sizes)
+                self._views[cache] = program.view(cache, [self.blocks, *dims], dynamic=True)
+            block = [program.integer(size) for size in dims]
+            program.resize(self._views[cache], program.integers([self._used, *block]))
             views.append(self._views[cache])
-        return views[0], views[1]
+        return views
 
     def _arithmetic(self, kind: str, a: int, b: int) -> int:
         out = self.program.scalar_output()
         self.program.kernel(f"executorch_prim::{kind}", "Scalar", a, b, out)
         return out
 
-    def _blocks_input(self, graph: Graph, shape: Shape, element: Element) -> int:
-        return graph.input([self._blocks, shape.kv_heads, BLOCK, shape.head_dim], element)
+    def stored(self, graph: Graph, shape: Shape) -> Stored:
+        """Add the inputs that `_in_use` returns."""
+        keys, values = ([self.blocks, *dims] for dims in self.stored_dims(shape))
+        return Stored(graph.input(keys, self.cache.key), graph.input(values, "float16"))
 
     def _one_token_graph(self, layout: Layout, shape: Shape) -> Graph:
-        graph, blocks, tokens = Graph(layout), self._blocks, self.lengths.context
+        graph, blocks, tokens = Graph(layout), self.blocks, self.lengths.context
         kv, dim = shape.kv_heads, shape.head_dim
         groups = shape.heads // kv
-        query = graph.input([1, kv, groups, dim], self._cache.key)
-        keys = self._blocks_input(graph, shape, self._cache.key)
-        values = self._blocks_input(graph, shape, "float16")
+        query = graph.input([1, kv, groups, dim], self.cache.key)
+        stored = self.stored(graph, shape)
         mask, ones = graph.input([1, tokens]), graph.input([blocks])
         out = graph.output([1, 1, shape.heads, dim])
-        scores = graph.matmul(query, keys, transposed=True)  # [blocks, kv, groups, BLOCK]
+        scores = graph.matmul(query, stored.keys, transposed=True)  # [blocks, kv, groups, BLOCK]
+        if stored.key_scales is not None:
+            scores = graph.convert(scores, "float32")
+            scores = graph.binary("multiply", scores, stored.key_scales)
         scores = graph.convert(graph.transpose(scores, [1, 2, 0, 3]), "float32")
         scores = graph.reshape(scores, [kv, groups, 0], [kv, groups, tokens])
         weights = graph.unary("softmax", graph.binary("add", scores, mask))
-        weights = graph.convert(weights, "float16")
+        if stored.value_scales is None:
+            weights = graph.convert(weights, "float16")
         weights = graph.reshape(weights, [kv, groups, 0, BLOCK], [kv, groups, blocks, BLOCK])
         weights = graph.transpose(weights, [2, 0, 1, 3])
-        mixed = graph.convert(graph.matmul(weights, values), "float32")
+        if stored.value_scales is not None:
+            weights = graph.binary("multiply", weights, stored.value_scales)
+            weights = graph.convert(weights, "float16")
+        mixed = graph.convert(graph.matmul(weights, stored.values), "float32")
         mixed = graph.reshape(mixed, [0, kv * groups * dim], [blocks, kv * groups * dim])
         total = graph.matmul(graph.reshape(ones, [1, 0], [1, blocks]), mixed)
         graph.reshape(total, [1, 1, shape.heads, dim], [], out)
@@ -153,22 +184,34 @@ class BlockAttention(Attention):
         graph, sequence, tokens = Graph(layout), self.lengths.sequence, self.lengths.context
         kv, dim = shape.kv_heads, shape.head_dim
         groups = shape.heads // kv
-        query = graph.input([1, sequence, shape.heads, dim], self._cache.key)
-        keys = self._blocks_input(graph, shape, self._cache.key)
-        values = self._blocks_input(graph, shape, "float16")
+        query = graph.input([1, sequence, shape.heads, dim], self.cache.key)
+        stored = self.stored(graph, shape)
         mask = graph.input([sequence, tokens])
         out = graph.output([1, sequence, shape.heads, dim])
         query = graph.reshape(query, [0, kv, groups, dim], [sequence, kv, groups, dim])
         query = graph.transpose(query, [1, 2, 0, 3])
-        keys, values = (
-            graph.reshape(
-                graph.transpose(part, [1, 0, 2, 3]), [kv, 1, 0, dim], [kv, 1, tokens, dim]
+
+        def heads_first(part: int) -> int:
+            """Turn `[blocks, kv, a, b]` into `[kv, 1, blocks * a, b]`."""
+            wide = graph.shape(part)[-1]
+            tall = graph.shape(part)[-2] * self.blocks
+            ordered = graph.transpose(part, [1, 0, 2, 3])
+            return graph.reshape(ordered, [kv, 1, 0, wide], [kv, 1, tall, wide])
+
+        def along_tokens(scales: int) -> int:
+            """Turn `[blocks, kv, 1, BLOCK]` into `[kv, 1, 1, tokens]`."""
+            return graph.reshape(
+                graph.transpose(scales, [1, 2, 0, 3]), [kv, 1, 1, 0], [kv, 1, 1, tokens]
             )
-            for part in (keys, values)
-        )
-        scores = graph.convert(graph.matmul(query, keys, transposed=True), "float32")
+
+        scores = graph.matmul(query, heads_first(stored.keys), transposed=True)
+        scores = graph.convert(scores, "float32")
+        if stored.key_scales is not None:
+            scores = graph.binary("multiply", scores, along_tokens(stored.key_scales))
         weights = graph.unary("softmax", graph.binary("add", scores, mask))
-        mixed = graph.matmul(graph.convert(weights, "float16"), values)
+        if stored.value_scales is not None:
+            weights = graph.binary("multiply", weights, along_tokens(stored.value_scales))
+        mixed = graph.matmul(graph.convert(weights, "float16"), heads_first(stored.values))
         mixed = graph.transpose(graph.convert(mixed, "float32"), [2, 0, 1, 3])
         graph.reshape(mixed, [1, 0, shape.heads, dim], [], out)
         return graph

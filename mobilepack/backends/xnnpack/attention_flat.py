@@ -21,7 +21,7 @@ class FlatAttention(Attention):
         self._written = program.tensor([1], dynamic=False)
         self._used: dict[int, int] = {}
 
-    def caches(self, shape: Shape) -> tuple[int, int]:
+    def caches(self, shape: Shape) -> tuple[int, ...]:
         dims = [1, self.lengths.context, shape.kv_heads, shape.head_dim]
         return self.program.state(dims), self.program.state(dims)
 
@@ -29,7 +29,7 @@ class FlatAttention(Attention):
         """Need nothing."""
 
     def write_cache(self, call: Call, positions: Positions) -> None:
-        for new, cache in ((call.key, call.key_cache), (call.value, call.value_cache)):
+        for new, cache in zip((call.key, call.value), call.caches, strict=True):
             self.program.kernel(
                 "llama::update_cache",
                 "out",
@@ -49,8 +49,7 @@ class FlatAttention(Attention):
             "llama::custom_sdpa",
             "out",
             call.query,
-            call.key_cache,
-            call.value_cache,
+            *call.caches,
             positions.start,
             program.null(),
             program.double(0.0),
@@ -71,7 +70,7 @@ class FlatAttention(Attention):
             program.integer(shape.head_dim),
         )
         sizes = program.integers(dims)
-        keys, values = self._used_part(call.key_cache), self._used_part(call.value_cache)
+        keys, values = (self._used_part(cache) for cache in call.caches)
         for part in (keys, values):
             program.resize(part, sizes)
         delegate = self.delegate(shape, lambda layout: self._graph(layout, shape))

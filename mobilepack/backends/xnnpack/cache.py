@@ -78,11 +78,14 @@ class Blocks:
     Half precision halves what each step reads, and XNNPACK repacks.
 
     Attributes:
-        key: Element type of keys. float32 where keys have a bias: such models (Qwen2) are known
-            for products of query and key that overflow half precision.
+        key: Element type of queries and keys in products. float32 where keys have a bias: such
+            models (Qwen2) are known for products that overflow half precision.
+        int8: Keys and values are stored as int8 with one float32 scale per token and head, their
+            largest magnitude; `attention_int8.py`.
     """
 
     key: Element
+    int8: bool = False
 
     @property
     def rotated_fits(self) -> bool:
@@ -90,6 +93,8 @@ class Blocks:
 
     def element(self, role: Role) -> Element:
         """Return the element type of an operand; queries are multiplied with keys."""
+        if self.int8 and role != "query":
+            return "float32"
         return "float16" if role == "value" else self.key
 
     def tensor(self, operand: Operand, sequence: int) -> tuple[tuple[int, ...], Element]:

@@ -40,9 +40,15 @@ _UNARY = {
     "negate": xnn.XNNNegate,
     "exp": xnn.XNNExp,
 }
-Element = Literal["float32", "float16"]
+Element = Literal["float32", "float16", "int8"]
+"""`int8` stands for numbers in [-1, 1]: the integer divided by 127."""
 _FP32 = xnn.XNNDatatype.xnn_datatype_fp32
-_ELEMENTS = {"float32": _FP32, "float16": xnn.XNNDatatype.xnn_datatype_fp16}
+_ELEMENTS = {
+    "float32": _FP32,
+    "float16": xnn.XNNDatatype.xnn_datatype_fp16,
+    "int8": xnn.XNNDatatype.xnn_datatype_qint8,
+}
+_UNIT = {"int8": xnn.PerTensorQuant(scale=1 / 127, zero_point=0)}
 _TRANSPOSE_B = 1  # XNN_FLAG_TRANSPOSE_B in xnnpack.h
 
 
@@ -79,13 +85,15 @@ class Graph:
 
     def input(self, shape: Sequence[int], element: Element = "float32") -> int:
         """Add an external input; inputs and outputs are numbered in order of creation."""
-        value = self._value(shape, _ELEMENTS[element], external=_EXTERNAL_INPUT)
+        value = self._value(shape, _ELEMENTS[element], _UNIT.get(element), external=_EXTERNAL_INPUT)
         self._inputs.append(value)
         return value
 
     def output(self, shape: Sequence[int], element: Element = "float32") -> int:
         """Add an external output, to be given as `out` to the operator that makes it."""
-        value = self._value(shape, _ELEMENTS[element], external=_EXTERNAL_OUTPUT)
+        value = self._value(
+            shape, _ELEMENTS[element], _UNIT.get(element), external=_EXTERNAL_OUTPUT
+        )
         self._outputs.append(value)
         return value
 
@@ -217,7 +225,7 @@ class Graph:
         return out
 
     def convert(self, a: int, element: Element, out: int | None = None) -> int:
-        """Convert between float types; nothing is added if the type is right already."""
+        """Convert between element types; nothing is added if the type is right already."""
         if out is None:
             if self._types[a] is _ELEMENTS[element]:
                 return a

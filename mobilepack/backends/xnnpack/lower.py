@@ -15,6 +15,7 @@ import torch
 from mobilepack.backends.xnnpack.attention import Attention, Call, Lengths, Positions
 from mobilepack.backends.xnnpack.attention_blocks import BlockAttention
 from mobilepack.backends.xnnpack.attention_flat import FlatAttention
+from mobilepack.backends.xnnpack.attention_int8 import Int8BlockAttention
 from mobilepack.backends.xnnpack.cache import Blocks, CacheFormat, Flat
 from mobilepack.backends.xnnpack.layout import FileMap, Layout, Matrix, RopeTable
 from mobilepack.backends.xnnpack.program import Jump, ProgramBuilder, constant_method
@@ -180,7 +181,7 @@ class Lowering:
         if self._recipe.kv_cache == "fp32":
             return Flat()
         biased = any(name.endswith(".k.bias") for name in self._shapes)
-        return Blocks("float32" if biased else "float16")
+        return Blocks("float32" if biased else "float16", self._recipe.kv_cache == "int8")
 
     def _constants(self) -> int:
         """Reserve the constants; returns the input `tokens`, which comes first."""
@@ -190,7 +191,8 @@ class Lowering:
         lengths = Lengths(self._context, self._sequence)
         self._attention: Attention
         if isinstance(self._cache, Blocks):
-            blocks = BlockAttention(self._program, lengths, self._cache)
+            kind = Int8BlockAttention if self._cache.int8 else BlockAttention
+            blocks = kind(self._program, lengths, self._cache)
             for node in self._nodes:
                 if node.target is _ATTENTION:
                     blocks.prepare(attention_shape(node).kv_heads)
@@ -333,14 +335,12 @@ class Lowering:
     def _call(self, node: Node) -> Call:
         query, key, value = arguments(node)[:3]
         shape = attention_shape(node)
-        key_cache, value_cache = self._attention.caches(shape)
         return Call(
             shape=shape,
             query=self._tensors[query],
             key=self._tensors[key],
             value=self._tensors[value],
-            key_cache=key_cache,
-            value_cache=value_cache,
+            caches=self._attention.caches(shape),
             out=self._host_tensor(node),
         )
 

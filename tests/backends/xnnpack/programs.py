@@ -31,6 +31,8 @@ RECIPES = {
 HALF_RECIPES = {
     "fp32+kv16": FP32_RECIPE.model_copy(update={"kv_cache": "fp16"}),
     "8da4w+kv16": Recipe(kv_cache="fp16"),
+    "fp32+kv8": FP32_RECIPE.model_copy(update={"kv_cache": "int8"}),
+    "8da4w+kv8": Recipe(kv_cache="int8"),
 }
 
 

@@ -92,7 +92,7 @@ def test_a_program_computes_what_the_decoder_itself_does(program: Programs, fami
     check(made, made.load().feed(ids, calls), expected, 0.0)
 
 
-@pytest.mark.parametrize("recipe", ["fp32", "8da4w+4w", "fp32+kv16"])
+@pytest.mark.parametrize("recipe", ["fp32", "8da4w+4w", "fp32+kv16", "fp32+kv8"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_rewinding_forgets_what_came_after(program: Programs, family: str, recipe: str) -> None:
     made = program(family, recipe)
@@ -117,7 +117,7 @@ LONG: list[tuple[int, ...]] = [
 ]
 
 
-@pytest.mark.parametrize("recipe", ["fp32", "fp32+kv16"])
+@pytest.mark.parametrize("recipe", ["fp32", "fp32+kv16", "fp32+kv8"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_cache_of_many_blocks_is_read_across_their_borders(
     program: Programs, family: str, recipe: str
