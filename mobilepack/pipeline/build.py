@@ -12,6 +12,7 @@ from mobilepack.errors import BuildError, UsageError
 from mobilepack.models.tokenizer import Tokenizer
 from mobilepack.models.weights import LoadedModel
 from mobilepack.pipeline.export import export_decoder
+from mobilepack.pipeline.known_reference import find, keep, key_of
 from mobilepack.pipeline.lower import (
     MetadataValue,
     facts_of,
@@ -21,7 +22,7 @@ from mobilepack.pipeline.lower import (
 )
 from mobilepack.pipeline.package import PROGRAM, ProgramFacts, copy_companions, write_manifest
 from mobilepack.pipeline.program import write_program
-from mobilepack.pipeline.reference import Passage, choose_passages, record_reference
+from mobilepack.pipeline.reference import Eager, Passage, choose_passages, record_reference
 from mobilepack.pipeline.stages import Stages
 from mobilepack.pipeline.workspace import working
 
@@ -69,10 +70,12 @@ def _program(
     metadata = runner_metadata(model, plan)
     facts = _lowered(model, plan, exported, rope, metadata, folder / PROGRAM, stages)
     if not (folder / "reference" / INDEX).exists():
+        key = key_of(plan.model, plan.max_seq_len, [passage.token_ids for passage in passages])
         with stages.stage("reference") as on_share:
-            record_reference(exported, model.weights, rope, plan.recipe, passages, on_share).write(
-                folder / "reference"
-            )
+            eager = Eager(exported, model.weights, rope)
+            reference = record_reference(eager, plan.recipe, passages, on_share, find(key))
+            reference.write(folder / "reference")
+            keep(key, reference)
     return facts
 
 

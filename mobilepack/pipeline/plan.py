@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import metadata
 
-from mobilepack import __version__
 from mobilepack.contract.manifest import BuildPlan, Lowering, ModelIdentity, Recipe
 from mobilepack.errors import UsageError
 from mobilepack.models.spec import DecoderSpec
 from mobilepack.models.weights import LoadedModel
 from mobilepack.target import Target
+from mobilepack.version import exact_version
 
 TOOLCHAIN = ("torch", "executorch", "torchao")
 
@@ -61,7 +61,7 @@ def plan_build(model: LoadedModel, target: Target, choices: Choices) -> BuildPla
 
 def toolchain() -> dict[str, str]:
     """Return the versions that decide a package's bytes."""
-    return {"mobilepack": __version__} | {name: metadata.version(name) for name in TOOLCHAIN}
+    return {"mobilepack": exact_version()} | {name: metadata.version(name) for name in TOOLCHAIN}
 
 
 def recipe_for(target: Target, choices: Choices) -> Recipe:

@@ -16,6 +16,7 @@ from mobilepack.contract.reference import (
     Reference,
     ReferenceIndex,
     ReferenceSequence,
+    Rows,
     Variant,
     record,
     sample_ids,
@@ -85,27 +86,50 @@ def quantisation_of(recipe: Recipe) -> Quantisation:
     return Quantisation(group, recipe.embedding, recipe.kv_cache)
 
 
+@dataclass(frozen=True, slots=True)
+class Eager:
+    """What eager evaluation needs: the graph, the weights and the rotary tables."""
+
+    exported: ExportedProgram
+    parameters: Parameters
+    rope: dict[str, torch.Tensor]
+
+    def run(
+        self, lanes: Sequence[Lane], on_share: Callable[[float], None] = lambda share: None
+    ) -> list[torch.Tensor]:
+        """Return the logits `[S, V]` of each lane."""
+        from mobilepack.models.streaming import run_lanes
+
+        return run_lanes(self.exported, self.parameters, self.rope, lanes, on_share)
+
+
 def record_reference(
-    exported: ExportedProgram,
-    parameters: Parameters,
-    rope: dict[str, torch.Tensor],
+    eager: Eager,
     recipe: Recipe,
     passages: tuple[Passage, ...],
     on_share: Callable[[float], None],
+    fp32: Rows | None = None,
 ) -> Reference:
-    """Run every sequence through eager fp32, eager quantised, and eager quantised with noise."""
-    from mobilepack.models.streaming import FP32, run_lanes
+    """Run every sequence through eager fp32, eager quantised, and eager quantised with noise.
+
+    Args:
+        fp32: What an earlier build recorded of eager fp32, which is then not run again.
+    """
+    from mobilepack.models.streaming import FP32
 
     quantised = quantisation_of(recipe)
     kinds: dict[Variant, tuple[Quantisation, float]] = {"fp32": (FP32, 0.0)}
+    rows: dict[Variant, Rows] = {}
+    if fp32 is not None:
+        del kinds["fp32"]
+        rows["fp32"] = fp32
     if quantised != FP32:
         kinds |= {"quantised": (quantised, 0.0), "floor": (quantised, PERTURBATION)}
     lanes = [lane for kind in kinds.values() for lane in _lanes(passages, *kind)]
-    logits = run_lanes(exported, parameters, rope, lanes, on_share)
-    vocab_size = logits[0].shape[1]
+    logits = eager.run(lanes, on_share) if lanes else []
+    vocab_size = eager.parameters.shape("embed.weight")[0]
     sampled = sample_ids(vocab_size)
-    greedy = _greedy(exported, parameters, rope, quantised, passages[0])
-    rows = {}
+    greedy = _greedy(eager, quantised, passages[0])
     for index, variant in enumerate(kinds):
         mine = logits[index * len(passages) : (index + 1) * len(passages)]
         full = np.concatenate([part.numpy() for part in mine])
@@ -115,32 +139,29 @@ def record_reference(
         vocab_size=vocab_size,
         sample_ids=sampled,
         top_k=min(TOP_K, vocab_size),
-        variants=tuple(kinds),
+        variants=tuple(rows),
         sequences=tuple(ReferenceSequence(name=s.name, token_ids=s.token_ids) for s in passages),
-        perturbation=PERTURBATION if "floor" in kinds else None,
+        perturbation=PERTURBATION if "floor" in rows else None,
         greedy=greedy,
     )
     return Reference(index_file, rows)
 
 
 def _greedy(
-    exported: ExportedProgram,
-    parameters: Parameters,
-    rope: dict[str, torch.Tensor],
-    quantisation: Quantisation,
-    passage: Passage,
+    eager: Eager, quantisation: Quantisation, passage: Passage
 ) -> tuple[GreedyReference, ...]:
     """Return what the recipe's eager model says after a short prompt; nothing for big models."""
-    from mobilepack.models.streaming import FP32, Lane, run_lanes
+    from mobilepack.models.streaming import FP32, Lane
 
-    total = sum(math.prod(parameters.shape(name)) for name in parameters.names())
+    shapes = (eager.parameters.shape(name) for name in eager.parameters.names())
+    total = sum(math.prod(shape) for shape in shapes)
     prompt = passage.token_ids[: len(passage.token_ids) // 2 + 1]
-    length = min(GREEDY_TOKENS, len(rope["cos"]) - len(prompt))
+    length = min(GREEDY_TOKENS, len(eager.rope["cos"]) - len(prompt))
     if total > _GREEDY_PARAMETERS or length < 1:
         return ()
     ids, gaps = list(prompt), []
     for _ in range(length):
-        (logits,) = run_lanes(exported, parameters, rope, [Lane(tuple(ids), quantisation)])
+        (logits,) = eager.run([Lane(tuple(ids), quantisation)])
         best = logits[-1].topk(2)
         ids.append(int(best.indices[0]))
         gaps.append(float(best.values[0] - best.values[1]))
