@@ -88,7 +88,7 @@ def quantisation_of(recipe: Recipe) -> Quantisation:
 def record_reference(
     exported: ExportedProgram,
     parameters: Parameters,
-    rope: dict[str, torch.Tensor],
+    tables: dict[str, torch.Tensor],
     recipe: Recipe,
     passages: tuple[Passage, ...],
     on_share: Callable[[float], None],
@@ -101,10 +101,10 @@ def record_reference(
     if quantised != FP32:
         kinds |= {"quantised": (quantised, 0.0), "floor": (quantised, PERTURBATION)}
     lanes = [lane for kind in kinds.values() for lane in _lanes(passages, *kind)]
-    logits = run_lanes(exported, parameters, rope, lanes, on_share)
+    logits = run_lanes(exported, parameters, tables, lanes, on_share)
     vocab_size = logits[0].shape[1]
     sampled = sample_ids(vocab_size)
-    greedy = _greedy(exported, parameters, rope, quantised, passages[0])
+    greedy = _greedy(exported, parameters, tables, quantised, passages[0])
     rows = {}
     for index, variant in enumerate(kinds):
         mine = logits[index * len(passages) : (index + 1) * len(passages)]
@@ -126,21 +126,22 @@ def record_reference(
 def _greedy(
     exported: ExportedProgram,
     parameters: Parameters,
-    rope: dict[str, torch.Tensor],
+    tables: dict[str, torch.Tensor],
     quantisation: Quantisation,
     passage: Passage,
 ) -> tuple[GreedyReference, ...]:
     """Return what the recipe's eager model says after a short prompt; nothing for big models."""
+    from mobilepack.models.graph import cache_length
     from mobilepack.models.streaming import FP32, Lane, run_lanes
 
     total = sum(math.prod(parameters.shape(name)) for name in parameters.names())
     prompt = passage.token_ids[: len(passage.token_ids) // 2 + 1]
-    length = min(GREEDY_TOKENS, len(rope["cos"]) - len(prompt))
+    length = min(GREEDY_TOKENS, cache_length(exported) - len(prompt))
     if total > _GREEDY_PARAMETERS or length < 1:
         return ()
     ids, gaps = list(prompt), []
     for _ in range(length):
-        (logits,) = run_lanes(exported, parameters, rope, [Lane(tuple(ids), quantisation)])
+        (logits,) = run_lanes(exported, parameters, tables, [Lane(tuple(ids), quantisation)])
         best = logits[-1].topk(2)
         ids.append(int(best.indices[0]))
         gaps.append(float(best.values[0] - best.values[1]))
