@@ -127,12 +127,13 @@ class Layer(nn.Module):
         the others, and in prefill they cost most of the last layer's time.
         """
         form = self.spec.form
-        cut = self.ops.last_token if last else _all_tokens
         h = x if form in ("post", "branch") else self.norm("attn_norm", x)
         if form.startswith("parallel"):
             return self._parallel(x, h, state, tables, position, last)
-        mixed = self.run("o", cut(self._mix(h, state, tables, position)))
-        x = self._joined(cut(x), mixed, "attn")
+        mixed = self._mix(h, state, tables, position)
+        if last:  # both at once: what follows is one segment
+            mixed, x = self.ops.last_token(mixed), self.ops.last_token(x)
+        x = self._joined(x, self.run("o", mixed), "attn")
         h = x if form in ("post", "branch") else self.norm("mlp_norm", x)
         return self._joined(x, self._feed(h), "mlp")
 
@@ -201,10 +202,6 @@ def normalise(
     if spec.kind == "rms":
         return ops.rms_norm(x, weight, spec.eps)
     return ops.layer_norm(x, weight, bias, spec.eps)
-
-
-def _all_tokens(x: torch.Tensor) -> torch.Tensor:
-    return x
 
 
 def attend(
