@@ -209,13 +209,11 @@ def attend(
 ) -> torch.Tensor:
     """Return what the heads gather, `[1, seq, q_size]`."""
     spec, ops = layer.spec.mixer, layer.ops
-    projected = []
-    for name, heads in (("q", spec.n_heads), ("k", spec.n_kv_heads), ("v", spec.n_kv_heads)):
-        x = layer.run(name, h)
-        if spec.clip is not None:
-            x = x.clamp(-spec.clip, spec.clip)
-        projected.append(x if name == "v" else _placed(layer, name, x, heads, tables, position))
-    q, k, v = projected
+    q, k, v = (layer.run(name, h) for name in "qkv")
+    if spec.clip is not None:
+        q, k, v = (x.clamp(-spec.clip, spec.clip) for x in (q, k, v))
+    q = _placed(layer, "q", q, tables, position)
+    k = _placed(layer, "k", k, tables, position)
     return ops.attention(
         q,
         k,
@@ -231,10 +229,11 @@ def attend(
 
 
 def _placed(
-    layer: Layer, name: str, x: torch.Tensor, heads: int, tables: Tables, position: Position
+    layer: Layer, name: str, x: torch.Tensor, tables: Tables, position: Position
 ) -> torch.Tensor:
     """Normalise and rotate queries or keys."""
     spec, ops = layer.spec.mixer, layer.ops
+    heads = spec.n_heads if name == "q" else spec.n_kv_heads
     if spec.qk_norm is not None:
         norm, groups = spec.qk_norm.norm, 1 if spec.qk_norm.scope == "all" else heads
         vectors = layer.vectors(f"{name}_norm")
