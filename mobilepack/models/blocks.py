@@ -246,11 +246,12 @@ def _placed(
 
 def feed_forward(layer: Layer, h: torch.Tensor) -> torch.Tensor:
     """Return what the feed-forward adds."""
-    spec, up = layer.spec.ffn, layer.run("up", h)
-    if not spec.gated:
-        return layer.run("down", layer.ops.activation(up, spec.activation))
-    gate = layer.ops.activation(layer.run("gate", h), spec.activation)
-    return layer.run("down", gate * up)
+    spec, activation = layer.spec.ffn, layer.ops.activation
+    if spec.gated:  # the gate first, so that `up` is not alive beside both its forms
+        inner = activation(layer.run("gate", h), spec.activation) * layer.run("up", h)
+    else:
+        inner = activation(layer.run("up", h), spec.activation)
+    return layer.run("down", inner)
 
 
 MIXERS: dict[type, Callable[..., torch.Tensor]] = {AttentionSpec: attend}
