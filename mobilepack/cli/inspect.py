@@ -10,6 +10,7 @@ from mobilepack.cli import options, render
 
 if TYPE_CHECKING:
     from mobilepack.commands.inspect import CheckpointView, PackageView
+    from mobilepack.models.spec import DecoderSpec
 
 
 @click.command(
@@ -58,13 +59,13 @@ def print_checkpoint(view: CheckpointView) -> None:
     render.line(f"family      {spec.family}")
     render.line(f"parameters  {view.parameters:,} ({', '.join(view.dtypes)})")
     for kind in view.layers:
-        layer = kind.layer
-        heads = f"{layer.n_heads} heads, {layer.n_kv_heads} key/value heads of {layer.head_dim}"
-        window = f", window {layer.window}" if layer.window else ""
-        render.line(f"layers      {kind.count} × {heads}, feed-forward {layer.ffn_size}{window}")
+        layer, mixer = kind.layer, kind.layer.mixer
+        heads = f"{mixer.n_heads} heads, {mixer.n_kv_heads} key/value heads of {mixer.head_dim}"
+        window = f", window {mixer.window}" if mixer.window else ""
+        render.line(f"layers      {kind.count} × {heads}, feed-forward {layer.ffn.size}{window}")
     tied = "tied to" if spec.tied_head else "separate from"
     render.line(f"width       {spec.hidden_size}, vocabulary {spec.vocab_size:,}, head {tied} it")
-    render.line(f"positions   {spec.max_positions:,}, rope {spec.rope.kind} θ {spec.rope.theta:g}")
+    render.line(f"positions   {spec.max_positions:,}{_positions(spec)}")
     render.line(f"KV cache    {view.kv_bytes_per_token:,} bytes per token in fp32")
     chat = "with" if view.chat_template else "without"
     render.line(f"tokenizer   {', '.join(view.tokenizer_files) or 'none'}; {chat} a chat template")
@@ -75,6 +76,14 @@ def print_checkpoint(view: CheckpointView) -> None:
         ("component", "tensors", "parameters", "bytes"),
         [(part.name, part.tensors, part.parameters, part.bytes) for part in view.components],
     )
+
+
+def _positions(spec: DecoderSpec) -> str:
+    """Say how a model knows the order of its tokens."""
+    ways = [f", rope {rope.kind} θ {rope.theta:g}" for rope in spec.ropes]
+    ways += [", linear biases (ALiBi)"] if spec.alibis else []
+    ways += [", learned"] if spec.positions else []
+    return "".join(ways)
 
 
 def print_package(view: PackageView) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 COMPONENTS = {
-    "embedding": ("embed.",),
+    "embedding": ("embed.", "positions.", "project_"),
     "attention": (".q.", ".k.", ".v.", ".o."),
     "feed-forward": (".gate.", ".up.", ".down."),
     "norms": ("norm.",),

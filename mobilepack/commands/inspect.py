@@ -12,7 +12,8 @@ from mobilepack.commands.components import COMPONENTS, component_of
 from mobilepack.contract.manifest import Licence, Manifest
 from mobilepack.contract.package import MANIFEST, open_package
 from mobilepack.models.checkpoint import TOKENIZER_FILES
-from mobilepack.models.spec import DecoderSpec, LayerSpec
+from mobilepack.models.layer_spec import LayerSpec
+from mobilepack.models.spec import DecoderSpec
 from mobilepack.models.weights import LoadedModel, open_model
 from mobilepack.models.zoo import embedded_path
 from mobilepack.report.runs import Runs, read_runs
@@ -111,7 +112,7 @@ def _checkpoint_view(opened: LoadedModel) -> CheckpointView:
         parameters=opened.weights.parameters(),
         dtypes=tuple(sorted({checkpoint.info(key).dtype for key in checkpoint.files})),
         components=_components(opened),
-        kv_bytes_per_token=sum(2 * 4 * layer.kv_size for layer in spec.layers),
+        kv_bytes_per_token=sum(2 * 4 * layer.mixer.kv_size for layer in spec.layers),
         tokenizer_files=tuple(n for n in TOKENIZER_FILES if (checkpoint.folder / n).is_file()),
         chat_template=_has_chat_template(checkpoint.folder),
         licence=checkpoint.licence,
@@ -134,9 +135,10 @@ def _components(opened: LoadedModel) -> tuple[StoredComponent, ...]:
         if identity in seen:
             continue
         seen.add(identity)
-        info = opened.checkpoint.info(source.key)
+        stored = [opened.checkpoint.info(key) for key in source.keys]
         parameters = math.prod(source.shape)
-        size = info.nbytes * parameters // max(math.prod(info.shape), 1)
+        whole = sum(math.prod(info.shape) for info in stored)
+        size = sum(info.nbytes for info in stored) * parameters // max(whole, 1)
         total = totals[component_of(name)]
         total[0], total[1], total[2] = total[0] + 1, total[1] + parameters, total[2] + size
     return tuple(StoredComponent(name, *total) for name, total in totals.items())

@@ -11,6 +11,7 @@ from mobilepack.commands.components import COMPONENTS, component_of
 from mobilepack.contract.manifest import BuildPlan, Recipe
 from mobilepack.models.encodings import embedding_encoding, linear_encoding
 from mobilepack.models.spec import DecoderSpec, parameter_shapes
+from mobilepack.models.tables import table_shapes
 from mobilepack.models.weights import open_model
 from mobilepack.models.zoo import embedded_path
 from mobilepack.pipeline.plan import plan_build
@@ -120,6 +121,8 @@ def program_components(spec: DecoderSpec, recipe: Recipe, max_seq_len: int) -> I
     """Yield the parts of the program file; a shared table's numbers count once, as embedding."""
     totals = {name: [0, 0] for name in COMPONENTS}
     for name, shape in parameter_shapes(spec).items():
+        if name == "positions.weight":  # rows beyond the longest sequence are left out
+            shape = (min(shape[0], max_seq_len), shape[1])
         shared = name == "head.weight" and head_shares_values(spec, recipe)
         total = totals[component_of(name)]
         total[0] += 0 if shared else math.prod(shape)
@@ -160,16 +163,18 @@ def stored_bytes(name: str, shape: tuple[int, ...], recipe: Recipe, *, shared: b
 
 def encoding_of(name: str, columns: int, recipe: Recipe) -> tuple[str, int]:
     """Return a matrix' storage and group; where groups do not divide the columns, what is taken."""
-    if component_of(name) == "embedding":
+    if name == "positions.weight":
+        return "fp32", 0
+    if name == "embed.weight":
         return embedding_encoding(columns, recipe.embedding, recipe.group_size)
     return ("fp32", 0) if recipe.linear == "fp32" else linear_encoding(columns, recipe.group_size)
 
 
 def head_shares_values(spec: DecoderSpec, recipe: Recipe) -> bool:
     """Say whether a tied head reads the embedding's numbers: both stored alike, in equal groups."""
-    encoding, group = encoding_of("embed.weight", spec.hidden_size, recipe)
+    encoding, group = encoding_of("embed.weight", spec.table_size, recipe)
     table = ("int4" if encoding == "embedding4" else encoding, group)  # the same, pairs swapped
-    return spec.tied_head and encoding_of("head.weight", spec.hidden_size, recipe) == table
+    return spec.tied_head and encoding_of("head.weight", spec.table_size, recipe) == table
 
 
 def kv_bytes_per_token(spec: DecoderSpec, recipe: Recipe) -> int:
@@ -180,16 +185,18 @@ def kv_bytes_per_token(spec: DecoderSpec, recipe: Recipe) -> int:
     """
     width = KV_BYTES[recipe.kv_cache]
     if recipe.kv_cache == "int8":
-        return sum(2 * (layer.kv_size + FLOAT_BYTES * layer.n_kv_heads) for layer in spec.layers)
+        mixers = [layer.mixer for layer in spec.layers]
+        return sum(2 * (mixer.kv_size + FLOAT_BYTES * mixer.n_kv_heads) for mixer in mixers)
     return sum(
-        layer.kv_size * (width + (FLOAT_BYTES if layer.qkv_bias else width))
+        layer.mixer.kv_size * (width + (FLOAT_BYTES if layer.mixer.qkv_bias else width))
         for layer in spec.layers
     )
 
 
 def program_bytes(spec: DecoderSpec, max_seq_len: int) -> int:
     """Return the bytes that are no weights: position tables, delegates' graphs, the flatbuffer."""
-    tables = FLOAT_BYTES * max_seq_len * (spec.rope.dim + 1)  # cos, sin, and 0, 1, 2, …
+    numbers = sum(math.prod(shape) for shape in table_shapes(spec, max_seq_len).values())
+    tables = FLOAT_BYTES * (numbers + max_seq_len)  # and 0, 1, 2, …
     return tables + PROGRAM_BYTES + PROGRAM_BYTES_PER_LAYER * len(spec.layers)
 
 
@@ -202,14 +209,15 @@ def activation_bytes(
     mask, or the logits. Inside: the larger of attention (scores before and after the softmax,
     copies of one layer's cache) and the feed-forward (gate, its activation, and up).
     """
-    layer = max(spec.layers, key=lambda item: item.ffn_size)
+    layer = max(spec.layers, key=lambda item: item.ffn.size).mixer
+    widest = max(item.ffn.size for item in spec.layers)
     cached = max(2, KV_BYTES[recipe.kv_cache])  # int8 is widened to half precision for products
     hidden = FLOAT_BYTES * (2 * spec.hidden_size + layer.q_size)
     outside = prefill_chunk * (hidden + cached * (layer.q_size + 2 * layer.kv_size))
     outside += FLOAT_BYTES * prefill_chunk * max_seq_len
     scores = 2 * FLOAT_BYTES * layer.n_heads * prefill_chunk * max_seq_len
     copies = 2 * cached * max_seq_len * layer.kv_size
-    ffn = 3 * FLOAT_BYTES * prefill_chunk * layer.ffn_size
+    ffn = 3 * FLOAT_BYTES * prefill_chunk * widest
     return max(outside, FLOAT_BYTES * spec.vocab_size) + max(scores + copies, ffn)
 
 

@@ -115,20 +115,42 @@ class ConfigReader:
         self.prefix = prefix
         self.problems: list[str] = []
         self._asked: set[str] = set()
+        self._aliases: dict[str, tuple[str, ...]] = {}
+        self._children: list[ConfigReader] = []
+
+    def alias(self, **other: str) -> None:
+        """Say under which other name a key may stand in the file, separated by spaces."""
+        self._aliases |= {key: tuple(names.split()) for key, names in other.items()}
 
     def problem(self, key: str, text: str) -> None:
         """Note that a key is wrong."""
-        self.problems.append(f"{self.prefix}{key}: {text}")
+        self.problems.append(f"{self.prefix}{self._spelt(key)}: {text}")
+
+    def _spelt(self, key: str) -> str:
+        """Return the name under which a key stands in the file."""
+        names = (key, *self._aliases.get(key, ()))
+        return next((name for name in names if name in self.config), key)
+
+    def names(self, key: str) -> bool:
+        """Tell whether a key is present, be it null."""
+        self._asked.update((key, *self._aliases.get(key, ())))
+        return self._spelt(key) in self.config
 
     def has(self, key: str) -> bool:
         """Tell whether a key is present and not null."""
-        self._asked.add(key)
-        return self.config.get(key) is not None
+        return self.get(key) is not None
 
     def get(self, key: str) -> Json:
         """Return a key's value as decoded, None where it is absent."""
-        self._asked.add(key)
-        return self.config.get(key)
+        self._asked.update((key, *self._aliases.get(key, ())))
+        return self.config.get(self._spelt(key))
+
+    def fixed(self, key: str, *allowed: Json) -> None:
+        """Note a key whose value is none of those that this family can build; absent is fine."""
+        value = self.get(key)
+        if value is not None and value not in allowed:
+            named = " or ".join(show(item) for item in allowed)
+            self.problem(key, f"is {show(value)}; only {named} can be built")
 
     def integer(self, key: str, default: int | None = None, *, minimum: int = 1) -> int:
         """Return an integer key; without a default it must be present and not null."""
@@ -206,23 +228,45 @@ class ConfigReader:
             return None
         reader = ConfigReader(value, self.file, f"{self.prefix}{key}.")
         reader.problems = self.problems
+        self._children.append(reader)
         return reader
 
     def misspelt(self) -> None:
-        """Note unknown keys that are nearly the name of a key that was asked for and is absent.
-
-        Configs carry many keys that do not concern the decoder, so unknown keys are not errors;
-        a misspelt one would silently leave its default in force.
-        """
+        """Note unknown keys that are nearly the name of a key that was asked for and is absent."""
         absent = [key for key in self._asked if key not in self.config]
         for key in self.config:
             close = [] if key in self._asked else get_close_matches(key, absent, 1, cutoff=0.93)
             if close:
                 self.problem(key, f"is not a key of this family; did you mean {close[0]!r}?")
 
-    def finish(self) -> None:
-        """Raise one UsageError with every problem noted, if there is any."""
-        self.misspelt()
+    def not_understood(self, harmless: re.Pattern[str]) -> None:
+        """Note every key that nobody asked for, here and in the objects within.
+
+        It may change what the model computes. Keys that are switched off (null, false, empty) or
+        are known not to matter pass.
+        """
+        for key, value in self.config.items():
+            off = value is None or value is False or value in ("", [], {})
+            if off or key in self._asked or harmless.fullmatch(key):
+                continue
+            hint = near_misses(key, [name for name in self._asked if name not in self.config])
+            near = f"; {hint}" if hint.startswith("did you mean") else ""
+            self.problem(
+                key, f"is {show(value)}; nothing here reads it, and it may change the model{near}"
+            )
+        for child in self._children:
+            child.not_understood(harmless)
+
+    def finish(self, harmless: re.Pattern[str] | None = None) -> None:
+        """Raise one UsageError with every problem noted, if there is any.
+
+        Args:
+            harmless: If given, keys that nobody asked for are problems, except those it matches.
+        """
+        if harmless is None:
+            self.misspelt()
+        else:
+            self.not_understood(harmless)
         if self.problems:
             raise UsageError(
                 "invalid-config",

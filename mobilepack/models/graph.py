@@ -40,6 +40,12 @@ def parameter_names(exported: ExportedProgram) -> dict[str, str]:
     }
 
 
+def cache_length(exported: ExportedProgram) -> int:
+    """Return how many positions the shortest KV cache holds."""
+    attention = torch.ops.mobilepack.attention.default
+    return min(fixed(arguments(n)[3], 1) for n in operators(exported) if n.target is attention)
+
+
 def result(exported: ExportedProgram) -> Node:
     """Return the node whose value is the program's only output."""
     output = next(node for node in exported.graph.nodes if node.op == "output")

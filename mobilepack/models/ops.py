@@ -12,37 +12,84 @@ import torch
 
 
 @torch.library.custom_op("mobilepack::rms_norm", mutates_args=())
-def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+def rms_norm(x: torch.Tensor, weight: torch.Tensor | None, eps: float) -> torch.Tensor:
     """Normalise the last axis by its root mean square (Zhang and Sennrich 2019, equation 4)."""
-    return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps) * weight
+    normed = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps)
+    return normed if weight is None else normed * weight
 
 
 @rms_norm.register_fake
-def _(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+def _(x: torch.Tensor, weight: torch.Tensor | None, eps: float) -> torch.Tensor:
+    return torch.empty_like(x)
+
+
+@torch.library.custom_op("mobilepack::layer_norm", mutates_args=())
+def layer_norm(
+    x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None, eps: float
+) -> torch.Tensor:
+    """Normalise the last axis to mean 0 and variance 1 (Ba et al. 2016), then scale and shift."""
+    return torch.nn.functional.layer_norm(x, x.shape[-1:], weight, bias, eps)
+
+
+@layer_norm.register_fake
+def _(
+    x: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None, eps: float
+) -> torch.Tensor:
     return torch.empty_like(x)
 
 
 @torch.library.custom_op("mobilepack::head_norm", mutates_args=())
-def head_norm(x: torch.Tensor, weight: torch.Tensor, heads: int, eps: float) -> torch.Tensor:
-    """RMS-normalise each head's channels with one shared weight `[head_dim]` (qk-norm)."""
-    split: torch.Tensor = x.unflatten(-1, (heads, -1))
-    normed = split * torch.rsqrt(split.pow(2).mean(-1, keepdim=True) + eps) * weight
+def head_norm(
+    x: torch.Tensor,
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    groups: int,
+    eps: float,
+    centred: bool,
+) -> torch.Tensor:
+    """Normalise queries or keys in `groups` equal runs of channels, each on its own (qk-norm).
+
+    Args:
+        x: `[batch, seq, channels]`.
+        weight: `[channels / groups]` for all groups, or `[channels]`.
+        bias: Like `weight`.
+        groups: As many as heads, or 1 to normalise all channels together.
+        eps: Added to the mean square.
+        centred: Whether the mean is removed first (layer norm), else an RMS norm.
+    """
+    split: torch.Tensor = x.unflatten(-1, (groups, -1))
+    if centred:
+        split = split - split.mean(-1, keepdim=True)
+    normed = split * torch.rsqrt(split.pow(2).mean(-1, keepdim=True) + eps)
+    if weight is not None:
+        normed = normed * weight.view(-1, split.shape[-1])
+    if bias is not None:
+        normed = normed + bias.view(-1, split.shape[-1])
     return normed.flatten(-2)
 
 
 @head_norm.register_fake
-def _(x: torch.Tensor, weight: torch.Tensor, heads: int, eps: float) -> torch.Tensor:
+def _(
+    x: torch.Tensor,
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    groups: int,
+    eps: float,
+    centred: bool,
+) -> torch.Tensor:
     return torch.empty_like(x)
 
 
 @torch.library.custom_op("mobilepack::rope", mutates_args=())
 def rope(
-    x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, input_pos: torch.Tensor, heads: int
+    x: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    input_pos: torch.Tensor,
+    heads: int,
+    interleaved: bool,
 ) -> torch.Tensor:
     """Rotate the first `2 * cos.shape[1]` channels of each head by the position's angles.
-
-    The two halves of the rotated channels form the pairs (Hugging Face's `rotate_half` order, not
-    the interleaved order of Su et al. 2021).
 
     Args:
         x: `[batch, seq, heads * head_dim]`.
@@ -50,19 +97,53 @@ def rope(
         sin: Table of the same shape.
         input_pos: int64 `[1]`, position of the first token.
         heads: Number of heads in `x`.
+        interleaved: Whether neighbours form the pairs (Su et al. 2021), else the two halves of the
+            rotated channels (Hugging Face's `rotate_half`).
     """
     start, length, half = int(input_pos[0]), x.shape[1], cos.shape[1]
     c, s = (table[start : start + length].unsqueeze(1) for table in (cos, sin))
     split = x.unflatten(-1, (heads, -1))
-    a, b, rest = split[..., :half], split[..., half : 2 * half], split[..., 2 * half :]
-    return torch.cat([a * c - b * s, b * c + a * s, rest], -1).flatten(-2)
+    rotated, rest = split[..., : 2 * half], split[..., 2 * half :]
+    if interleaved:
+        a, b = rotated[..., ::2], rotated[..., 1::2]
+        turned = torch.stack([a * c - b * s, b * c + a * s], -1).flatten(-2)
+    else:
+        a, b = rotated[..., :half], rotated[..., half:]
+        turned = torch.cat([a * c - b * s, b * c + a * s], -1)
+    return torch.cat([turned, rest], -1).flatten(-2)
 
 
 @rope.register_fake
 def _(
-    x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, input_pos: torch.Tensor, heads: int
+    x: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    input_pos: torch.Tensor,
+    heads: int,
+    interleaved: bool,
 ) -> torch.Tensor:
     return torch.empty_like(x)
+
+
+@torch.library.custom_op("mobilepack::positions", mutates_args=())
+def positions(
+    x: torch.Tensor, table: torch.Tensor, input_pos: torch.Tensor, offset: int
+) -> torch.Tensor:
+    """Return the learned positions of the tokens in `x`, `[1, seq, hidden]`.
+
+    Args:
+        x: `[batch, seq, hidden]`, of which only the length counts.
+        table: `[rows, hidden]`.
+        input_pos: int64 `[1]`, position of the first token.
+        offset: Row of position 0.
+    """
+    start = int(input_pos[0]) + offset
+    return table[start : start + x.shape[1]].unsqueeze(0).clone()
+
+
+@positions.register_fake
+def _(x: torch.Tensor, table: torch.Tensor, input_pos: torch.Tensor, offset: int) -> torch.Tensor:
+    return x.new_empty((1, x.shape[1], table.shape[1]))
 
 
 @torch.library.custom_op("mobilepack::attention", mutates_args=("k_cache", "v_cache"))
@@ -75,6 +156,8 @@ def attention(  # noqa: PLR0913  queries, keys, values and their cache belong to
     input_pos: torch.Tensor,
     scale: float,
     window: int,
+    softcap: float,
+    alibi: torch.Tensor | None,
 ) -> torch.Tensor:
     """Write keys and values to the cache, then attend causally over all that it holds.
 
@@ -87,6 +170,8 @@ def attention(  # noqa: PLR0913  queries, keys, values and their cache belong to
         input_pos: int64 `[1]`, position of the first token.
         scale: Factor on the scores, usually `head_dim ** -0.5`.
         window: Sliding window in tokens, the token itself included; 0 for full attention.
+        softcap: Scores become `softcap * tanh(score / softcap)`; 0 leaves them.
+        alibi: `[n_heads, max_seq_len or more]`, added to the scores by the key's position.
 
     Returns:
         `[batch, seq, n_heads * head_dim]`; batch is 1, as the cache belongs to one sequence.
@@ -99,6 +184,10 @@ def attention(  # noqa: PLR0913  queries, keys, values and their cache belong to
     groups = q.shape[-1] // (kv_heads * head_dim)
     queries = q[0].unflatten(-1, (kv_heads, groups, head_dim))
     scores = torch.einsum("sgqd,tgd->gqst", queries, keys) * scale
+    if softcap:
+        scores = softcap * torch.tanh(scores / softcap)
+    if alibi is not None:
+        scores = scores + alibi[:, : start + length].unflatten(0, (kv_heads, groups)).unsqueeze(2)
     scores = scores + causal_mask(start, length, window)
     return torch.einsum("gqst,tgd->sgqd", scores.softmax(-1), values).flatten(1).unsqueeze(0)
 
@@ -113,6 +202,8 @@ def _(  # noqa: PLR0913
     input_pos: torch.Tensor,
     scale: float,
     window: int,
+    softcap: float,
+    alibi: torch.Tensor | None,
 ) -> torch.Tensor:
     return torch.empty_like(q)
 

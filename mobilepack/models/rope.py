@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING
 
 from mobilepack.errors import UsageError
-from mobilepack.models.spec import RopeSpec
+from mobilepack.models.layer_spec import RopeSpec
 
 if TYPE_CHECKING:
     import torch
@@ -48,6 +48,8 @@ def inverse_frequencies(rope: RopeSpec, max_seq_len: int) -> tuple[torch.Tensor,
         _check_dynamic(numbers, max_seq_len)
     if rope.kind == "yarn":
         return _yarn(rope, numbers)
+    if rope.kind == "longrope":
+        return _longrope(rope, numbers, max_seq_len)
     base = _default(rope)
     if rope.kind == "linear":
         # Position interpolation, arXiv 2306.15595 section 3.1, applied to the frequencies.
@@ -85,6 +87,29 @@ def _check_dynamic(numbers: dict[str, float], max_seq_len: int) -> None:
             "so the frequencies would change from token to token",
             next=f"use --max-seq-len {trained} or less",
         )
+
+
+def _longrope(
+    rope: RopeSpec, numbers: dict[str, float], max_seq_len: int
+) -> tuple[torch.Tensor, float]:
+    """LongRoPE, arXiv 2402.13753: every pair's frequency is divided by a searched factor.
+
+    transformers 5.23 takes the long factors as soon as a sequence outgrows the original length,
+    and would have to rotate the keys in its cache again (Phi-3's own code drops the cache there).
+    A program's tables are fixed, so its longest sequence decides: up to the original length the
+    short factors, beyond it the long ones for every sequence (as llama.cpp decides by its context).
+    """
+    import torch
+
+    original = numbers["original_max_position_embeddings"]
+    factors = rope.long if max_seq_len > original else rope.short
+    divisors = torch.tensor(factors, dtype=torch.float32)
+    inverse = 1.0 / (divisors * rope.theta ** _exponents(rope.dim))
+    given, factor = numbers.get("attention_factor"), numbers["factor"]
+    if given is not None:
+        return inverse, given
+    scale = 1.0 if factor <= 1.0 else math.sqrt(1 + math.log(factor) / math.log(original))
+    return inverse, scale
 
 
 def _llama3(base: torch.Tensor, numbers: dict[str, float]) -> torch.Tensor:

@@ -7,7 +7,7 @@ read once and no more than a few megabytes of weights are in memory. Every lane 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -85,7 +85,7 @@ Value = list[torch.Tensor]
 def run_lanes(
     exported: ExportedProgram,
     parameters: Parameters,
-    rope: dict[str, torch.Tensor],
+    tables: Mapping[str, torch.Tensor],
     lanes: Sequence[Lane],
     on_node: Callable[[float], None] = lambda share: None,
 ) -> list[torch.Tensor]:
@@ -94,12 +94,12 @@ def run_lanes(
     Args:
         exported: From `pipeline/export.py`.
         parameters: The weights.
-        rope: Tables `cos` and `sin`, as long as the longest lane at least.
+        tables: From `tables.py`, as long as the longest lane at least.
         lanes: What to run.
         on_node: Told the share of the graph that is done, 0 to 1.
     """
     with torch.no_grad():
-        return _Walk(exported, parameters, rope, lanes).run(on_node)
+        return _Walk(exported, parameters, tables, lanes).run(on_node)
 
 
 class _Walk:
@@ -107,12 +107,12 @@ class _Walk:
         self,
         exported: ExportedProgram,
         parameters: Parameters,
-        rope: dict[str, torch.Tensor],
+        tables: Mapping[str, torch.Tensor],
         lanes: Sequence[Lane],
     ) -> None:
         self._nodes = operators(exported)
         self._parameters = parameters
-        self._rope = rope
+        self._tables = tables
         self._lanes = lanes
         self._names = parameter_names(exported)
         self._values: dict[Node, Value] = {}
@@ -121,7 +121,6 @@ class _Walk:
             aten.embedding.default: self._embedding,
             aten.linear.default: self._linear,
             mobilepack.attention.default: self._attention,
-            mobilepack.rope.default: self._rotate,
             mobilepack.last_token.default: lambda node: self._values[arguments(node)[0]],
         }
 
@@ -154,7 +153,10 @@ class _Walk:
             return argument
         if argument in self._values:
             return self._values[argument][lane]
-        return self._parameters.tensor(self._names[argument.name])
+        name = self._names.get(argument.name)
+        if name is None:  # `input_pos`: every lane starts at 0
+            return torch.zeros(1, dtype=torch.long)
+        return self._tables[name] if name in self._tables else self._parameters.tensor(name)
 
     def _embedding(self, node: Node) -> Value:
         name = self._names[arguments(node)[0].name]
@@ -216,16 +218,8 @@ class _Walk:
             position[group] = start + length
         return results
 
-    def _rotate(self, node: Node) -> Value:
-        x, heads = self._values[arguments(node)[0]], arguments(node)[4]
-        tables = (self._rope["cos"], self._rope["sin"])
-        start = torch.zeros(1, dtype=torch.long)
-        return [torch.ops.mobilepack.rope(value, *tables, start, heads) for value in x]
-
     def _attention(self, node: Node) -> Value:
-        cache = arguments(node)[3]
-        kv_heads, head_dim = fixed(cache, 2), fixed(cache, 3)
-        start = torch.zeros(1, dtype=torch.long)
+        kv_heads, head_dim = fixed(arguments(node)[3], 2), fixed(arguments(node)[3], 3)
         keys_rounded = not any(name.endswith(".k.bias") for name in self._names.values())
         results = []
         for index, lane in enumerate(self._lanes):
@@ -238,7 +232,6 @@ class _Walk:
             elif kept == "int8":
                 v, k = (fake_quantise_heads(x, head_dim) for x in (v, k))
             caches = (torch.zeros(1, len(lane.token_ids), kv_heads, head_dim) for _ in range(2))
-            results.append(
-                torch.ops.mobilepack.attention(q, k, v, *caches, start, *arguments(node)[6:])
-            )
+            rest = (self._argument(argument, index) for argument in arguments(node)[5:])
+            results.append(torch.ops.mobilepack.attention(q, k, v, *caches, *rest))
         return results

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from mobilepack.errors import BuildError, UsageError, near_misses
 from mobilepack.models.checkpoint import CONFIG, Checkpoint
-from mobilepack.models.families.base import Family
 from mobilepack.models.families.registry import family_of, read_spec
+from mobilepack.models.resolve import resolve_sources
 from mobilepack.models.safetensors_file import FLOAT_DTYPES
 from mobilepack.models.spec import DecoderSpec, TensorSource
 
@@ -84,9 +84,12 @@ class Weights:
             result = self._transposed(source, start, stop)
             result = result if out is None else out.copy_(result)
         else:
-            first = source.start
-            result = self.checkpoint.rows(source.key, first + start, first + stop, out)
+            result = self._gathered(source, start, stop, out)
         _check_finite(result, source.key, self.checkpoint.files[source.key].path, start)
+        if source.scale != 1.0:
+            result *= source.scale
+        if source.offset:
+            result += source.offset
         return result
 
     def tensor(self, name: str) -> torch.Tensor:
@@ -96,14 +99,40 @@ class Weights:
     def identity(self, name: str) -> str:
         """Return a text that is equal for parameters made of the same bytes (a tied head)."""
         source = self.sources[name]
-        return f"{source.key}[{source.start}:{source.start + source.shape[0]}]" + (
-            ".T" if source.transposed else ""
-        )
+        rows = f"{source.start}:{source.start + source.shape[0]}{source.pick or ''}"
+        change = f" * {source.scale} + {source.offset}" if _changed(source) else ""
+        return f"{'+'.join(source.keys)}[{rows}]{'.T' * source.transposed}{change}"
 
     def parameters(self) -> int:
         """Return how many numbers the model has; shared ones count once."""
         unique = {self.identity(name): source.shape for name, source in self.sources.items()}
         return sum(math.prod(shape) for shape in unique.values())
+
+    def _gathered(
+        self, source: TensorSource, start: int, stop: int, out: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Read rows of a parameter, run by run of the rows that lie side by side in a tensor."""
+        import torch
+
+        each = source.shape[0] // len(source.keys)
+        runs = [
+            (key, begin, end)
+            for index, key in enumerate(source.keys)
+            for begin, end in source.runs(
+                max(start - index * each, 0), min(stop - index * each, each)
+            )
+            if begin < end
+        ]
+        if len(runs) == 1:
+            key, begin, end = runs[0]
+            return self.checkpoint.rows(key, begin, end, out)
+        if out is None:
+            out = torch.empty((stop - start, *source.shape[1:]), dtype=torch.float32)
+        at = 0
+        for key, begin, end in runs:
+            self.checkpoint.rows(key, begin, end, out[at : at + end - begin])
+            at += end - begin
+        return out
 
     def _transposed(self, source: TensorSource, start: int, stop: int) -> torch.Tensor:
         """Read rows of a parameter that is stored as [in, out], a block of inputs at a time."""
@@ -111,11 +140,13 @@ class Weights:
 
         inputs = source.shape[1]
         out = torch.empty((stop - start, inputs), dtype=torch.float32)
-        first = source.start + start
+        (first, last), *others = source.runs(start, stop)
+        if others:
+            raise ValueError(f"{source.key} is transposed and fused head by head")
         for begin in range(0, inputs, _BLOCK_ROWS):
             end = min(begin + _BLOCK_ROWS, inputs)
             block = self.checkpoint.rows(source.key, begin, end)
-            out[:, begin:end] = block[:, first : first + stop - start].T
+            out[:, begin:end] = block[:, first:last].T
         return out
 
 
@@ -159,60 +190,12 @@ def open_model(
         raise
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """A family's tensor names fitted to a file.
-
-    Attributes:
-        spare: Keys that the file holds although they repeat another tensor.
-    """
-
-    spec: DecoderSpec
-    sources: dict[str, TensorSource]
-    spare: frozenset[str] = frozenset()
-
-
-def resolve_sources(checkpoint: Checkpoint, family: Family, spec: DecoderSpec) -> Resolved:
-    """Fit the family's tensor names to what the file holds, the way transformers 5.23 loads it.
-
-    `PreTrainedModel.tie_weights`: a model tied by its config whose file holds both embedding and
-    head is tied only if they are equal; if only the head is there, it serves as the embedding.
-    An untied model without a head gets a random one (with a warning) in transformers; here the
-    head is reported missing. A file saved from the bare model has no `model.` prefix.
-    """
-    sources = family.sources(spec)
-    if not any(source.key in checkpoint.files for source in sources.values()):
-        bare = {n: replace(s, key=s.key.removeprefix("model.")) for n, s in sources.items()}
-        known = any(source.key in checkpoint.files for source in bare.values())
-        return Resolved(spec, bare if known else sources)
-    untied = replace(spec, tied_head=False)
-    separate = family.sources(untied)
-    embed, head = separate["embed.weight"], separate["head.weight"]
-    if not spec.tied_head or head.key not in checkpoint.files:
-        return Resolved(spec, sources)
-    if embed.key not in checkpoint.files:
-        return Resolved(spec, sources | {"embed.weight": head, "head.weight": head})
-    if same_content(checkpoint, embed.key, head.key):
-        return Resolved(spec, sources, frozenset({head.key}))
-    return Resolved(untied, separate)
-
-
-def same_content(checkpoint: Checkpoint, one: str, other: str) -> bool:
-    """Tell whether two tensors of a checkpoint hold the same numbers."""
-    import torch
-
-    shape = checkpoint.shape(one)
-    if shape != checkpoint.shape(other):
-        return False
-    blocks = range(0, shape[0] if shape else 1, _BLOCK_ROWS)
-    return all(
-        torch.equal(checkpoint.rows(one, i, end), checkpoint.rows(other, i, end))
-        for i, end in ((i, min(i + _BLOCK_ROWS, shape[0])) for i in blocks)
-    )
+def _changed(source: TensorSource) -> bool:
+    return source.scale != 1.0 or source.offset != 0.0
 
 
 def _missing(checkpoint: Checkpoint, sources: Mapping[str, TensorSource]) -> Iterable[str]:
-    wanted = dict.fromkeys(source.key for source in sources.values())
+    wanted = dict.fromkeys(key for source in sources.values() for key in source.keys)
     unused = [key for key in checkpoint.files if key not in wanted]
     missing = [key for key in wanted if key not in checkpoint.files]
     for place, key in enumerate(missing):
@@ -227,14 +210,21 @@ def _misfits(checkpoint: Checkpoint, sources: Mapping[str, TensorSource]) -> Ite
     """Find tensors of the wrong shape or type; the parts taken of one must make up the whole."""
     parts: dict[str, set[TensorSource]] = {}
     for source in sources.values():
-        if source.key in checkpoint.files:
-            parts.setdefault(source.key, set()).add(source)
+        for key in source.keys:
+            if key in checkpoint.files:
+                parts.setdefault(key, set()).add(_plain_part(source))
     for key, taken in parts.items():
         info, expected = checkpoint.info(key), _whole_shape(taken)
         if expected != info.shape:
             yield f"{key} is {list(info.shape)}, but config.json makes it {list(expected)}"
         if info.dtype not in FLOAT_DTYPES:
             yield f"{key} is {info.dtype}, not one of {', '.join(FLOAT_DTYPES)}"
+
+
+def _plain_part(source: TensorSource) -> TensorSource:
+    """Return the part of one tensor that a source takes, whatever is done with its numbers."""
+    shape = (source.shape[0] // len(source.keys), *source.shape[1:])
+    return replace(source, key="", shape=shape, more=(), scale=1.0, offset=0.0)
 
 
 def _whole_shape(parts: Iterable[TensorSource]) -> tuple[int, ...]:
@@ -251,7 +241,7 @@ def _left_over(
     spare: frozenset[str],
 ) -> Iterable[str]:
     """Find tensors that nothing uses: dropping a bias or a norm would be another model."""
-    used = spare.union(source.key for source in sources.values())
+    used = spare.union(key for source in sources.values() for key in source.keys)
     for key in checkpoint.files:
         if key not in used and not _HARMLESS.fullmatch(key):
             yield f"{key} is not part of a {spec.family} model with this config.json"

@@ -61,18 +61,17 @@ def _program(
     with stages.stage("export"):
         import torch
 
-        from mobilepack.models.rope import rope_tables
+        from mobilepack.models.tables import make_tables
 
         torch.set_num_threads(1)  # streaming is bound by memory: more threads only cost CPU
         exported = export_decoder(model.spec, plan.max_seq_len, plan.prefill_chunk)
-        cos, sin = rope_tables(model.spec.rope, plan.max_seq_len)
-    rope = {"cos": cos, "sin": sin}
+        tables = make_tables(model.spec, plan.max_seq_len)
     metadata = runner_metadata(model, plan)
-    facts = _lowered(model, plan, exported, rope, metadata, folder / PROGRAM, stages)
+    facts = _lowered(model, plan, exported, tables, metadata, folder / PROGRAM, stages)
     if not (folder / "reference" / INDEX).exists():
         key = key_of(plan.model, plan.max_seq_len, [passage.token_ids for passage in passages])
         with stages.stage("reference") as on_share:
-            eager = Eager(exported, model.weights, rope)
+            eager = Eager(exported, model.weights, tables)
             reference = record_reference(eager, plan.recipe, passages, on_share, find(key))
             reference.write(folder / "reference")
             keep(key, reference)
@@ -83,7 +82,7 @@ def _lowered(  # noqa: PLR0913  what the two ways down need between them
     model: LoadedModel,
     plan: BuildPlan,
     exported: ExportedProgram,
-    rope: dict[str, torch.Tensor],
+    tables: dict[str, torch.Tensor],
     metadata: dict[str, MetadataValue],
     path: Path,
     stages: Stages,
@@ -91,7 +90,7 @@ def _lowered(  # noqa: PLR0913  what the two ways down need between them
     if plan.lowering == "reference":
         with stages.stage("lower (reference)"):
             return lower_reference(model, plan, metadata, path)
-    from mobilepack.backends.xnnpack.segments import UnknownGraphError
+    from mobilepack.backends.xnnpack.operands import UnknownGraphError
 
     try:
         with stages.stage("lower"):
@@ -108,7 +107,7 @@ def _lowered(  # noqa: PLR0913  what the two ways down need between them
         with stages.stage(f"lower (reference: {err})"):
             return lower_reference(model, plan, metadata, path)
     with stages.stage("weights") as on_share:
-        write_program(path, lowered, model.weights, rope, on_share)
+        write_program(path, lowered, model.weights, tables, on_share)
     return facts_of(lowered, metadata)
 
 

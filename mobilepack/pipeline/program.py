@@ -26,7 +26,7 @@ def write_program(
     path: Path,
     lowered: Lowered,
     weights: Weights,
-    rope: dict[str, torch.Tensor],
+    tables: dict[str, torch.Tensor],
     on_share: Callable[[float], None],
 ) -> None:
     """Write `model.pte`; regions that an interrupted run has written are not written again.
@@ -49,7 +49,7 @@ def write_program(
     file = ProgramFile(path, len(lowered.head))
     try:
         observer = Observer(journal.done, advance, journal.add)
-        fill(file, lowered.layout, Sources(weights, rope), observer)
+        fill(file, lowered.layout, Sources(weights, tables), observer)
         file.finish(lowered.head, lowered.layout.size)
     except OSError as err:
         if err.errno in FULL:

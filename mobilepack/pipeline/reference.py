@@ -88,11 +88,11 @@ def quantisation_of(recipe: Recipe) -> Quantisation:
 
 @dataclass(frozen=True, slots=True)
 class Eager:
-    """What eager evaluation needs: the graph, the weights and the rotary tables."""
+    """What eager evaluation needs: the graph, the weights and the position tables."""
 
     exported: ExportedProgram
     parameters: Parameters
-    rope: dict[str, torch.Tensor]
+    tables: dict[str, torch.Tensor]
 
     def run(
         self, lanes: Sequence[Lane], on_share: Callable[[float], None] = lambda share: None
@@ -100,7 +100,7 @@ class Eager:
         """Return the logits `[S, V]` of each lane."""
         from mobilepack.models.streaming import run_lanes
 
-        return run_lanes(self.exported, self.parameters, self.rope, lanes, on_share)
+        return run_lanes(self.exported, self.parameters, self.tables, lanes, on_share)
 
 
 def record_reference(
@@ -151,12 +151,13 @@ def _greedy(
     eager: Eager, quantisation: Quantisation, passage: Passage
 ) -> tuple[GreedyReference, ...]:
     """Return what the recipe's eager model says after a short prompt; nothing for big models."""
+    from mobilepack.models.graph import cache_length
     from mobilepack.models.streaming import FP32, Lane
 
     shapes = (eager.parameters.shape(name) for name in eager.parameters.names())
     total = sum(math.prod(shape) for shape in shapes)
     prompt = passage.token_ids[: len(passage.token_ids) // 2 + 1]
-    length = min(GREEDY_TOKENS, len(eager.rope["cos"]) - len(prompt))
+    length = min(GREEDY_TOKENS, cache_length(eager.exported) - len(prompt))
     if total > _GREEDY_PARAMETERS or length < 1:
         return ()
     ids, gaps = list(prompt), []

@@ -11,8 +11,17 @@ import pytest
 from mobilepack.commands.build import BuildOptions, build
 from mobilepack.commands.components import COMPONENTS, component_of
 from mobilepack.commands.inspect import CheckpointView, PackageView, inspect, layer_kinds
-from mobilepack.models.spec import DecoderSpec, LayerSpec, RopeSpec, parameter_shapes
+from mobilepack.models.layer_spec import (
+    AttentionSpec,
+    FeedForwardSpec,
+    HeadNormSpec,
+    LayerSpec,
+    NormSpec,
+)
+from mobilepack.models.spec import DecoderSpec, parameter_shapes
 from mobilepack.pipeline.plan import Choices
+
+NORM = NormSpec("rms", 1e-5)
 
 
 def _view(path: Path) -> CheckpointView:
@@ -44,9 +53,12 @@ def test_a_tied_head_is_counted_once(tied: Path) -> None:
 
 
 def test_every_parameter_belongs_to_a_component() -> None:
-    layer = LayerSpec(4, 2, 16, 96, qk_norm=True, qkv_bias=True, o_bias=True, mlp_bias=True)
-    rope = RopeSpec("default", 1e4, 16)
-    spec = DecoderSpec("llama", 32, 64, (layer,), 1e-5, rope, False, 64, None, ())
+    layer = LayerSpec(
+        AttentionSpec(4, 2, 16, qk_norm=HeadNormSpec(NORM), qkv_bias=True, o_bias=True),
+        FeedForwardSpec(96, bias=True),
+        NORM,
+    )
+    spec = DecoderSpec("llama", 32, 64, (layer,), NORM, False, 64, None, ())
     assert {component_of(name) for name in parameter_shapes(spec)} == set(COMPONENTS)
     assert component_of("layers.0.q_norm.weight") == "norms"
     assert component_of("layers.0.down.bias") == "feed-forward"
@@ -54,9 +66,12 @@ def test_every_parameter_belongs_to_a_component() -> None:
 
 
 def test_equal_layers_are_counted_together() -> None:
-    full, sliding = LayerSpec(4, 2, 16, 96), LayerSpec(4, 2, 16, 96, window=8)
+    full, sliding = (
+        LayerSpec(AttentionSpec(4, 2, 16, window=window), FeedForwardSpec(96), NORM)
+        for window in (None, 8)
+    )
     kinds = layer_kinds([sliding, full, sliding])
-    assert [(kind.count, kind.layer.window) for kind in kinds] == [(2, 8), (1, None)]
+    assert [(kind.count, kind.layer.mixer.window) for kind in kinds] == [(2, 8), (1, None)]
 
 
 def test_the_verb_prints_a_checkpoint(run: Callable[..., Any], llama: Path) -> None:

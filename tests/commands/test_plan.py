@@ -19,15 +19,25 @@ from mobilepack.commands.plan import (
     stored_bytes,
 )
 from mobilepack.contract.manifest import Recipe
-from mobilepack.models.spec import DecoderSpec, LayerSpec, RopeSpec
+from mobilepack.models.layer_spec import (
+    AttentionSpec,
+    FeedForwardSpec,
+    LayerSpec,
+    NormSpec,
+    RopeSpec,
+)
+from mobilepack.models.spec import DecoderSpec
 from mobilepack.pipeline.plan import Choices
 
-SMOLLM2 = LayerSpec(n_heads=9, n_kv_heads=3, head_dim=64, ffn_size=1536)
+SMOLLM2 = LayerSpec(
+    AttentionSpec(n_heads=9, n_kv_heads=3, head_dim=64, rope=RopeSpec("default", 1e5, 64)),
+    FeedForwardSpec(1536),
+    NormSpec("rms", 1e-5),
+)
 
 
 def _spec(layer: LayerSpec, count: int) -> DecoderSpec:
-    rope = RopeSpec("default", 1e4, layer.head_dim)
-    return DecoderSpec("llama", 49152, 576, (layer,) * count, 1e-5, rope, True, 8192, 1, (2,))
+    return DecoderSpec("llama", 49152, 576, (layer,) * count, layer.norm, True, 8192, 1, (2,))
 
 
 def _linear(rows: int, columns: int, **recipe: Any) -> int:

@@ -9,8 +9,8 @@ import torch
 
 from mobilepack.models.decoder import Decoder, with_weights
 from mobilepack.models.families.registry import family_of
-from mobilepack.models.rope import rope_tables
 from mobilepack.models.spec import DecoderSpec, parameter_shapes
+from mobilepack.models.tables import make_tables
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 _BASE: dict[str, Any] = {
@@ -67,9 +67,8 @@ class RandomWeights(dict[str, torch.Tensor]):
 
 
 def tables(spec: DecoderSpec, length: int) -> dict[str, torch.Tensor]:
-    """Return the rotary tables under the names that evaluator and writer know."""
-    cos, sin = rope_tables(spec.rope, length)
-    return {"cos": cos, "sin": sin}
+    """Return the tables of positions under the names that evaluator and writer know."""
+    return make_tables(spec, length)
 
 
 def random_ids(spec: DecoderSpec, length: int, seed: int = 0) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mobilepack.models.decoder import Decoder, weightless, with_weights
-from mobilepack.models.operators import PLAIN
+from mobilepack.models.operators_plain import PLAIN
 from mobilepack.models.spec import parameter_shapes
 from mobilepack.models.weights import open_model
 from tests.models.checkpoints import ROPE_SCALINGS, load_reference

@@ -21,7 +21,7 @@ def exported() -> ExportedProgram:
 
 def test_parameters_and_buffers_keep_the_decoders_names(exported: ExportedProgram) -> None:
     names = set(parameter_names(exported).values())
-    buffers = {"cos", "sin", "layers.0.k_cache", "layers.0.v_cache"}
+    buffers = {"tables.cos_0", "tables.sin_0", "caches.0.k_cache", "caches.0.v_cache"}
     assert names - {"head.weight"} == (set(parameter_shapes(SPEC)) | buffers) - {"head.weight"}
 
 

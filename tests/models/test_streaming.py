@@ -96,7 +96,7 @@ class _NaiveLinear(nn.Module):
 def naive_decoder(spec: DecoderSpec, weights: RandomWeights, quantisation: Quantisation) -> Decoder:
     """Return the eager decoder with its modules exchanged for naive quantised ones."""
     decoder = with_weights(spec, POSITIONS, dict(weights))
-    for parent in [decoder, *decoder.layers]:
+    for parent in list(decoder.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, Linear):
                 setattr(parent, name, _NaiveLinear(child, quantisation.group))

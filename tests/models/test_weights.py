@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from mobilepack.errors import BuildError, UsageError
 from mobilepack.models.checkpoint import Checkpoint
-from mobilepack.models.spec import DecoderSpec, LayerSpec, RopeSpec, TensorSource, parameter_shapes
+from mobilepack.models.layer_spec import AttentionSpec, FeedForwardSpec, LayerSpec, NormSpec
+from mobilepack.models.spec import DecoderSpec, TensorSource, parameter_shapes
 from mobilepack.models.weights import Weights, open_model
 from tests.models.checkpoints import edit_json, load_reference
 from tests.models.conftest import Made
@@ -194,6 +195,9 @@ def test_huge_finite_values_are_no_error(copied: Made) -> None:
     open_model(rewrite(copied(), change)).weights.tensor("norm.weight")
 
 
+NORM = NormSpec("rms", 1e-6)
+
+
 class TestParts:
     """Fused and transposed tensors, which later families have."""
 
@@ -201,9 +205,8 @@ class TestParts:
         family="fused",
         vocab_size=4,
         hidden_size=2,
-        layers=(LayerSpec(1, 1, 2, 3),),
-        norm_eps=1e-6,
-        rope=RopeSpec("default", 1e4, 2),
+        layers=(LayerSpec(AttentionSpec(1, 1, 2), FeedForwardSpec(3), NORM),),
+        norm=NORM,
         tied_head=False,
         max_positions=8,
         bos_id=None,

@@ -42,6 +42,7 @@ class Call:
 
     Attributes:
         caches: From `Attention.caches`, keys first.
+        biases: Linear biases by position of the key, `[heads, context]`.
     """
 
     shape: Shape
@@ -50,6 +51,7 @@ class Call:
     value: int
     caches: tuple[int, ...]
     out: int
+    biases: int | None = None
 
 
 class Attention(ABC):
@@ -62,6 +64,7 @@ class Attention(ABC):
         self._iota = self._constant_floats([float(i) for i in range(lengths.context)])
         self._delegates: dict[object, int] = {}
         self._masks: dict[int, int] = {}
+        self._biases: dict[int, int] = {}
         self.operators = 0
         self.workspace_bytes = 0
 
@@ -86,8 +89,9 @@ class Attention(ABC):
         """Attend for any number of tokens."""
 
     def begin_branch(self) -> None:
-        """Forget the masks: a new branch of the program starts, which makes its own."""
+        """Forget masks and biases: a new branch of the program starts, which makes its own."""
         self._masks.clear()
+        self._biases.clear()
 
     def mask(self, window: int, positions: Positions, columns_end: int) -> int:
         """Return the additive mask `[seq, columns_end]`, made once per branch and window."""
@@ -103,6 +107,43 @@ class Attention(ABC):
         program.call_delegate(delegate, rows, columns, mask)
         self._masks[window] = mask
         return mask
+
+    def biases(self, call: Call, columns_end: int) -> tuple[int, ...]:
+        """Return the linear biases of the keys that are attended to, none or one tensor."""
+        if call.biases is None:
+            return ()
+        if call.biases not in self._biases:
+            program = self.program
+            part = program.tensor([call.shape.heads, self.lengths.context])
+            self.slice(call.biases, program.integer(1), program.integer(0), columns_end, part)
+            self._biases[call.biases] = part
+        return (self._biases[call.biases],)
+
+    def weights(
+        self, graph: Graph, scores: int, mask: int, shape: Shape, biases: int | None
+    ) -> int:
+        """Turn scores `[kv_heads, groups, …, tokens]` into weights of a sum.
+
+        Args:
+            graph: Of the delegate.
+            scores: Products of queries and keys, scaled.
+            mask: Added to every head's scores.
+            shape: Of the attention.
+            biases: `[heads, tokens]`, added by head, if the shape asks for them.
+        """
+        if shape.softcap:
+            inner = graph.unary("tanh", graph.scaled(scores, 1 / shape.softcap))
+            scores = graph.scaled(inner, shape.softcap)
+        if biases is not None:
+            tokens = self.lengths.context
+            middle = [1] * (len(graph.shape(scores)) - 3)
+            dims = [shape.kv_heads, shape.heads // shape.kv_heads, *middle]
+            scores = graph.binary("add", scores, graph.reshape(biases, [*dims, 0], [*dims, tokens]))
+        return graph.unary("softmax", graph.binary("add", scores, mask))
+
+    def bias_input(self, graph: Graph, shape: Shape) -> int | None:
+        """Add the input of the linear biases where there are some."""
+        return graph.input([shape.heads, self.lengths.context]) if shape.biased else None
 
     def slice(self, source: int, axis: int, start: int, end: int, out: int) -> None:
         """Copy positions `start` to `end` (exclusive) along an axis."""

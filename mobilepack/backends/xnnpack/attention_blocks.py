@@ -115,7 +115,8 @@ class BlockAttention(Attention):
         delegate = self.delegate(
             ("one", shape), lambda layout: self._one_token_graph(layout, shape)
         )
-        program.call_delegate(delegate, query, *stored, mask, self._ones, call.out)
+        biases = self.biases(call, self._used_end)
+        program.call_delegate(delegate, query, *stored, mask, self._ones, *biases, call.out)
 
     def many_tokens(self, call: Call, positions: Positions) -> None:
         shape = call.shape
@@ -124,7 +125,8 @@ class BlockAttention(Attention):
         delegate = self.delegate(
             ("many", shape), lambda layout: self._many_tokens_graph(layout, shape)
         )
-        self.program.call_delegate(delegate, call.query, *stored, mask, call.out)
+        biases = self.biases(call, self._used_end)
+        self.program.call_delegate(delegate, call.query, *stored, mask, *biases, call.out)
 
     def stored_dims(self, shape: Shape) -> tuple[tuple[int, int, int], ...]:
         """Return what one block of each of a layer's caches looks like."""
@@ -159,6 +161,7 @@ class BlockAttention(Attention):
         query = graph.input([1, kv, groups, dim], self.cache.key)
         stored = self.stored(graph, shape)
         mask, ones = graph.input([1, tokens]), graph.input([blocks])
+        biases = self.bias_input(graph, shape)
         out = graph.output([1, 1, shape.heads, dim])
         scores = graph.matmul(query, stored.keys, transposed=True)  # [blocks, kv, groups, BLOCK]
         if stored.key_scales is not None:
@@ -166,7 +169,7 @@ class BlockAttention(Attention):
             scores = graph.binary("multiply", scores, stored.key_scales)
         scores = graph.convert(graph.transpose(scores, [1, 2, 0, 3]), "float32")
         scores = graph.reshape(scores, [kv, groups, 0], [kv, groups, tokens])
-        weights = graph.unary("softmax", graph.binary("add", scores, mask))
+        weights = self.weights(graph, scores, mask, shape, biases)
         if stored.value_scales is None:
             weights = graph.convert(weights, "float16")
         weights = graph.reshape(weights, [kv, groups, 0, BLOCK], [kv, groups, blocks, BLOCK])
@@ -187,6 +190,7 @@ class BlockAttention(Attention):
         query = graph.input([1, sequence, shape.heads, dim], self.cache.key)
         stored = self.stored(graph, shape)
         mask = graph.input([sequence, tokens])
+        biases = self.bias_input(graph, shape)
         out = graph.output([1, sequence, shape.heads, dim])
         query = graph.reshape(query, [0, kv, groups, dim], [sequence, kv, groups, dim])
         query = graph.transpose(query, [1, 2, 0, 3])
@@ -208,7 +212,7 @@ class BlockAttention(Attention):
         scores = graph.convert(scores, "float32")
         if stored.key_scales is not None:
             scores = graph.binary("multiply", scores, along_tokens(stored.key_scales))
-        weights = graph.unary("softmax", graph.binary("add", scores, mask))
+        weights = self.weights(graph, scores, mask, shape, biases)
         if stored.value_scales is not None:
             weights = graph.binary("multiply", weights, along_tokens(stored.value_scales))
         mixed = graph.matmul(graph.convert(weights, "float16"), heads_first(stored.values))

@@ -41,7 +41,7 @@ class FlatAttention(Attention):
             )
 
     def one_token(self, call: Call, positions: Positions) -> None:
-        if call.shape.window:
+        if call.shape.window or call.shape.softcap or call.shape.biased:
             self.many_tokens(call, positions)
             return
         program = self.program
@@ -74,7 +74,8 @@ class FlatAttention(Attention):
         for part in (keys, values):
             program.resize(part, sizes)
         delegate = self.delegate(shape, lambda layout: self._graph(layout, shape))
-        program.call_delegate(delegate, call.query, keys, values, mask, call.out)
+        biases = self.biases(call, positions.end)
+        program.call_delegate(delegate, call.query, keys, values, mask, *biases, call.out)
 
     def _used_part(self, cache: int) -> int:
         """Return a second name for a cache, which can be cut to the positions in use."""
@@ -90,6 +91,7 @@ class FlatAttention(Attention):
         keys = graph.input([1, context, kv, dim])
         values = graph.input([1, context, kv, dim])
         mask = graph.input([sequence, context])
+        biases = self.bias_input(graph, shape)
         out = graph.output([1, sequence, shape.heads, dim])
         query = graph.scaled(query, shape.scale)
         query = graph.reshape(query, [0, kv, groups, dim], [sequence, kv, groups, dim])
@@ -97,7 +99,7 @@ class FlatAttention(Attention):
         keys = graph.reshape(keys, [0, kv, 1, dim], [context, kv, 1, dim])
         values = graph.reshape(values, [0, kv, 1, dim], [context, kv, 1, dim])
         scores = graph.matmul(query, graph.transpose(keys, [1, 2, 3, 0]))
-        weights = graph.unary("softmax", graph.binary("add", scores, mask))
+        weights = self.weights(graph, scores, mask, shape, biases)
         mixed = graph.matmul(weights, graph.transpose(values, [1, 2, 0, 3]))
         mixed = graph.transpose(mixed, [2, 0, 1, 3])
         graph.reshape(mixed, [1, 0, shape.heads, dim], [], out)

@@ -19,6 +19,8 @@ class Shape:
 
     Attributes:
         window: Sliding window in tokens; 0 for full attention.
+        softcap: Scores become `softcap * tanh(score / softcap)`; 0 leaves them.
+        biased: Whether linear biases are added to the scores.
     """
 
     heads: int
@@ -26,6 +28,8 @@ class Shape:
     head_dim: int
     scale: float
     window: int
+    softcap: float = 0.0
+    biased: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,9 @@ from mobilepack.backends.xnnpack.layout import (
     FileMap,
     HeadRows,
     Matrix,
+    Positions,
     Region,
-    RopeTable,
+    Table,
     Vector,
 )
 from mobilepack.models.quantization import QuantisedRows, quantise
@@ -74,11 +75,11 @@ class Sources:
 
     Attributes:
         weights: The parameters.
-        rope: The rotary tables, `cos` and `sin`, float32 `[max_seq_len, rotated / 2]`.
+        tables: From `models/tables.py`.
     """
 
     weights: WeightSource
-    rope: Mapping[str, torch.Tensor]
+    tables: Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +119,11 @@ def fill(
             continue
         if isinstance(content, Bytes):
             on_bytes(file.write(region.offset, content.data))
-        elif isinstance(content, RopeTable):
-            on_bytes(file.write(region.offset, sources.rope[content.which].numpy()))
+        elif isinstance(content, Table):
+            on_bytes(file.write(region.offset, sources.tables[content.name].numpy()))
+        elif isinstance(content, Positions):
+            rows = weights.rows(content.parameter, content.start, content.start + content.count)
+            on_bytes(file.write(region.offset, rows.numpy()))
         elif isinstance(content, Vector):
             on_bytes(file.write(region.offset, _vector(weights, content)))
         elif content.part == "scales" and _matrix_key(content) not in with_values:
@@ -144,7 +148,7 @@ def _vector(weights: WeightSource, content: Vector) -> npt.NDArray[Any]:
 
 def _choose(values: torch.Tensor, rows: HeadRows) -> torch.Tensor:
     heads: torch.Tensor = values.unflatten(0, (-1, rows.period))
-    return heads[:, rows.start : rows.stop].flatten(0, 1).contiguous()
+    return heads[:, rows.start : rows.stop : rows.step].flatten(0, 1).contiguous()
 
 
 def _write_matrix(

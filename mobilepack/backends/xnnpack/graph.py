@@ -40,6 +40,7 @@ _UNARY = {
     "negate": xnn.XNNNegate,
     "exp": xnn.XNNExp,
 }
+_CONCATENATE = {2: xnn.XNNConcatenate2, 3: xnn.XNNConcatenate3, 4: xnn.XNNConcatenate4}
 Element = Literal["float32", "float16", "int8"]
 """`int8` stands for numbers in [-1, 1]: the integer divided by 127."""
 _FP32 = xnn.XNNDatatype.xnn_datatype_fp32
@@ -194,24 +195,16 @@ class Graph:
         )
         return out
 
-    def concatenate(self, a: int, b: int, axis: int, out: int | None = None) -> int:
-        """Join two values along an axis."""
+    def concatenate(self, values: Sequence[int], axis: int, out: int | None = None) -> int:
+        """Join two to four values along an axis."""
+        first = values[0]
         if out is None:
-            shape = list(self._shapes[a])
-            shape[axis] += self._shapes[b][axis]
-            out = self._value(shape, self._types[a])
-        self._add(
-            xnn.XNNConcatenate2(
-                axis=axis,
-                input1_id=a,
-                input2_id=b,
-                input3_id=_INVALID,
-                input4_id=_INVALID,
-                input5_id=_INVALID,
-                output_id=out,
-                flags=0,
-            )
-        )
+            shape = list(self._shapes[first])
+            shape[axis] = sum(self._shapes[value][axis] for value in values)
+            out = self._value(shape, self._types[first])
+        inputs = [*values, *[_INVALID] * (5 - len(values))]
+        names = {f"input{index}_id": value for index, value in enumerate(inputs, 1)}
+        self._add(_CONCATENATE[len(values)](axis=axis, output_id=out, flags=0, **names))
         return out
 
     def matmul(self, a: int, b: int, out: int | None = None, *, transposed: bool = False) -> int:

@@ -15,15 +15,16 @@ _ALIGNMENT = 128  # bytes; XNNPACK reads weights with vector loads, 64 would do
 
 @dataclass(frozen=True, slots=True)
 class HeadRows:
-    """A choice of rows within every head: those with `start <= row % period < stop`."""
+    """A choice of rows within every head: `start <= row % period < stop`, every `step`-th."""
 
     period: int
     start: int
     stop: int
+    step: int = 1
 
     def count(self, rows: int) -> int:
         """Return how many of `rows` rows are chosen."""
-        return rows // self.period * (self.stop - self.start)
+        return rows // self.period * len(range(self.start, self.stop, self.step))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +43,19 @@ class Vector:
 
 
 @dataclass(frozen=True, slots=True)
-class RopeTable:
-    """A rotary table, float32 `[max_seq_len, rotated / 2]`."""
+class Table:
+    """A table of `models/tables.py`, float32."""
 
-    which: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """Rows of the table of learned positions, float32, from `start` on."""
+
+    parameter: str
+    start: int
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +76,7 @@ class Matrix:
     rows: HeadRows | None = None
 
 
-Content = Bytes | Vector | RopeTable | Matrix
+Content = Bytes | Vector | Table | Positions | Matrix
 
 
 @dataclass(frozen=True, slots=True)

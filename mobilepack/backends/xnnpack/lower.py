@@ -17,19 +17,19 @@ from mobilepack.backends.xnnpack.attention_blocks import BlockAttention
 from mobilepack.backends.xnnpack.attention_flat import FlatAttention
 from mobilepack.backends.xnnpack.attention_int8 import Int8BlockAttention
 from mobilepack.backends.xnnpack.cache import Blocks, CacheFormat, Flat
-from mobilepack.backends.xnnpack.layout import FileMap, Layout, Matrix, RopeTable
+from mobilepack.backends.xnnpack.embedding import NAME as EMBEDDING
+from mobilepack.backends.xnnpack.embedding import EmbeddingTable
+from mobilepack.backends.xnnpack.head import program_head
+from mobilepack.backends.xnnpack.layout import FileMap, Layout, Table
+from mobilepack.backends.xnnpack.layout import Positions as LearnedPositions
+from mobilepack.backends.xnnpack.operands import UnknownGraphError, attention_shape
 from mobilepack.backends.xnnpack.program import Jump, ProgramBuilder, constant_method
-from mobilepack.backends.xnnpack.segments import (
-    Segment,
-    SegmentBuilder,
-    UnknownGraphError,
-    attention_shape,
-)
-from mobilepack.backends.xnnpack.storage import Alias, Storage, Tally
-from mobilepack.backends.xnnpack.vendor import aligned_size, et, pad_to, serialise
+from mobilepack.backends.xnnpack.segments import Segment, SegmentBuilder
+from mobilepack.backends.xnnpack.storage import Storage, Tally
 from mobilepack.contract.manifest import Recipe
-from mobilepack.models.encodings import embedding_encoding
+from mobilepack.models import ops as _ops  # noqa: F401  registers torch.ops.mobilepack
 from mobilepack.models.graph import arguments, operators, parameter_names, result, shape
+from mobilepack.models.tables import ALIBI, TABLES
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 _EMBEDDING = torch.ops.aten.embedding.default
 _ATTENTION = torch.ops.mobilepack.attention.default
 _LAST_TOKEN = torch.ops.mobilepack.last_token.default
+_POSITIONS = torch.ops.mobilepack.positions.default
 _BARRIERS = frozenset({_EMBEDDING, _ATTENTION, _LAST_TOKEN})
 
 Metadata = Mapping[str, int | bool | tuple[int, ...]]
@@ -110,15 +111,21 @@ class Lowering:
         self._context = max_seq_len
         self._sequence = _longest_sequence(exported)
         self._names = parameter_names(exported)
-        shapes = {
+        self._shapes = {
             self._names[node.name]: tuple(int(size) for size in shape(node))
             for node in exported.graph.nodes
             if node.name in self._names
         }
-        self._shapes = shapes
+        self._tables = {n: s for n, s in self._shapes.items() if n.startswith(TABLES)}
         self._layout = Layout()
         self._program = ProgramBuilder(self._layout)
-        self._storage = Storage(self._layout, shapes, recipe.linear != "fp32", recipe.group_size)
+        self._storage = Storage(
+            self._layout,
+            self._shapes,
+            _first_names(identities),
+            recipe.linear != "fp32",
+            recipe.group_size,
+        )
         self._cache = self._cache_format()
         self._builder = SegmentBuilder(
             self._storage, self._names, self._sequence, self._cache, self._needed_outside
@@ -138,14 +145,14 @@ class Lowering:
         tokens = self._constants()
         positions = self._prologue(tokens)
         embedding, steps = self._collect()
-        self._embed(embedding, tokens)
+        self._embedding.look_up(tokens, self._host_tensor(embedding))
         self._branches(steps, positions)
         self._program.output(self._tensors[self._result])
         plan, sizes = self._program.finish("forward")
         layout = self._layout.place()
         plans = [plan, *(constant_method(name, value) for name, value in metadata.items())]
         return Lowered(
-            head=_head(plans, layout),
+            head=program_head(plans, layout),
             layout=layout,
             tally=self._storage.tally,
             delegates=self._program.delegate_count,
@@ -186,8 +193,11 @@ class Lowering:
     def _constants(self) -> int:
         """Reserve the constants; returns the input `tokens`, which comes first."""
         tokens = self._program.input([1, self._sequence], "int64", dynamic=True)
-        self._rope_tables()
-        self._embedding_table()
+        self._table_constants()
+        rows, columns = self._shapes[EMBEDDING]
+        self._embedding = EmbeddingTable(
+            self._program, self._storage, (rows, columns), self._recipe, self._identities
+        )
         lengths = Lengths(self._context, self._sequence)
         self._attention: Attention
         if isinstance(self._cache, Blocks):
@@ -212,7 +222,7 @@ class Lowering:
         start, end = program.scalar_output(), program.scalar_output()
         program.kernel("aten::_local_scalar_dense", "", scalar, start)
         program.kernel("executorch_prim::add", "Scalar", start, self._length, end)
-        for name, (table, width) in self._tables.items():
+        for name, (table, width) in self._by_position.items():
             part = program.tensor([self._sequence, width])
             program.kernel(
                 "aten::slice_copy", "Tensor_out", table, zero, start, end, one, part, part
@@ -222,77 +232,28 @@ class Lowering:
         self._attention.start(positions)
         return positions
 
-    def _rope_tables(self) -> None:
-        self._tables: dict[str, tuple[int, int]] = {}
-        for name in ("cos", "sin"):
-            rows, width = self._shapes[name]
-            buffer = self._layout.constant(4 * rows * width, RopeTable(name))
-            self._tables[name] = (
-                self._program.constant([rows, width], "float32", buffer),
-                width,
-            )
-
-    def _embedding_table(self) -> None:
-        name = "embed.weight"
-        rows, columns = self._shapes[name]
-        program, layout, total = self._program, self._layout, rows * columns
-        encoding, group = embedding_encoding(
-            columns, self._recipe.embedding, self._recipe.group_size
-        )
-        self._encoding = encoding
-        if encoding == "fp32":
-            buffer = layout.constant(4 * total, Matrix(name, "fp32", 0, "values"))
-            self._table: tuple[int, ...] = (program.constant([rows, columns], "float32", buffer),)
-            self._storage.tally.add("fp32", total, 4 * total)
-            self._share_with_head(name, Alias("fp32", 0, buffer))
-            return
-        eight = encoding == "int8"
-        width, dtype = (columns, "int8") if eight else (columns // 2, "uint8")
-        scale_shape = [rows] if eight else [rows, columns // group]
-        values = layout.constant(rows * width, Matrix(name, encoding, group, "values"))
-        self._share_with_head(name, Alias(encoding, group, values))
-        scale_bytes = (4 if eight else 2) * total // group
-        scales = layout.constant(scale_bytes, Matrix(name, encoding, group, "scales"))
-        self._table = (
-            program.constant([rows, width], dtype, values),
-            program.constant(scale_shape, "float32" if eight else "float16", scales),
-        )
-        label = "embedding int8 per row" if eight else f"embedding int4 group {group}"
-        self._storage.tally.add(label, total, rows * width + scale_bytes)
-
-    def _share_with_head(self, name: str, alias: Alias) -> None:
-        for other, identity in self._identities.items():
-            if other != name and identity == self._identities[name]:
-                self._storage.alias(other, alias)
-
-    def _embed(self, node: Node, tokens: int) -> None:
-        program, out = self._program, self._host_tensor(node)
-        if self._encoding == "fp32":
-            minus_one, false = program.integer(-1), program.boolean(False)
-            program.kernel(
-                "aten::embedding", "out", *self._table, tokens, minus_one, false, false, out, out
-            )
-            return
-        extra: tuple[int, ...] = ()
-        if self._encoding == "int8":
-            low, high = program.integer(-128), program.integer(127)
-            kernel, overload = "embedding_byte", "out"
-        else:
-            low, high = program.integer(-8), program.integer(7)
-            kernel, overload = "embedding_4bit", "dtype_out"
-            extra = (program.null(),)  # the type of the result: float32
-        program.kernel(
-            f"quantized_decomposed::{kernel}",
-            overload,
-            *self._table,
-            program.null(),
-            low,
-            high,
-            tokens,
-            *extra,
-            out,
-            out,
-        )
+    def _table_constants(self) -> None:
+        """Reserve the tables of positions: rotary angles, learned positions, linear biases."""
+        program, layout = self._program, self._layout
+        self._by_position: dict[str, tuple[int, int]] = {}
+        self._biases: dict[str, int] = {}
+        for name, (rows, width) in self._tables.items():
+            buffer = layout.constant(4 * rows * width, Table(name))
+            constant = program.constant([rows, width], "float32", buffer)
+            if name.startswith(ALIBI):
+                self._biases[name] = constant
+            else:
+                self._by_position[name] = constant, width
+        for node in self._nodes:
+            if node.target is not _POSITIONS:
+                continue
+            _, table, _, offset = arguments(node)
+            name, count = self._names[table.name], self._context
+            _, width = self._shapes[name]
+            buffer = layout.constant(4 * count * width, LearnedPositions(name, offset, count))
+            constant = program.constant([count, width], "float32", buffer)
+            self._by_position[name] = constant, width
+            self._storage.tally.add("fp32", count * width, 4 * count * width)
 
     # --- the layers ---
 
@@ -335,6 +296,7 @@ class Lowering:
     def _call(self, node: Node) -> Call:
         query, key, value = arguments(node)[:3]
         shape = attention_shape(node)
+        alibi = arguments(node)[9]
         return Call(
             shape=shape,
             query=self._tensors[query],
@@ -342,6 +304,7 @@ class Lowering:
             value=self._tensors[value],
             caches=self._attention.caches(shape),
             out=self._host_tensor(node),
+            biases=None if alibi is None else self._biases[self._names[alibi.name]],
         )
 
     def _host_tensor(self, node: Node) -> int:
@@ -384,44 +347,19 @@ class Lowering:
                 attend(step, positions)
 
 
+def _first_names(identities: Mapping[str, str]) -> dict[str, str]:
+    """Return, per parameter, the first that is made of the same bytes; the embedding is alone."""
+    first: dict[str, str] = {}
+    result = {}
+    for name, identity in identities.items():
+        if name != EMBEDDING and identity != identities.get(EMBEDDING):
+            result[name] = first.setdefault(identity, name)
+    return result
+
+
 def _longest_sequence(exported: ExportedProgram) -> int:
     tokens = next(n for n in exported.graph.nodes if n.name == "tokens")
     size = shape(tokens)[1]
     if isinstance(size, int):
         return size
     return int(exported.range_constraints[size.node.expr].upper)
-
-
-def _head(plans: list[et.ExecutionPlan], layout: FileMap) -> bytes:
-    """Serialise the program and its extended header: all bytes before the first segment."""
-    first = layout.constants[0]
-    program = et.Program(
-        version=0,
-        execution_plan=plans,
-        constant_buffer=[],
-        backend_delegate_data=[],
-        segments=[et.DataSegment(offset=offset, size=size) for offset, size in layout.segments],
-        constant_segment=et.SubsegmentOffsets(
-            segment_index=layout.constant_segment,
-            offsets=[0, *(offset - first for offset in layout.constants)],
-        ),
-        mutable_data_segments=None,
-        named_data=[
-            et.NamedData(key=key, segment_index=index) for key, index in layout.named.items()
-        ],
-    )
-    flat = serialise._program_to_flatbuffer(
-        program, constant_tensor_alignment=None, delegate_alignment=None
-    )
-    header_bytes = aligned_size(serialise._ExtendedHeader.EXPECTED_LENGTH, flat.max_alignment)
-    program_bytes = header_bytes + len(flat.data)
-    base = aligned_size(program_bytes, 4096)
-    header = serialise._ExtendedHeader(
-        program_size=program_bytes, segment_base_offset=base, segment_data_size=layout.size
-    )
-    data: bytes = serialise._insert_flatbuffer_header(
-        flatbuffer_data=flat.data,
-        magic_regex=r"ET[0-9a-zA-Z][0-9a-zA-Z]",
-        header_data=pad_to(header.to_bytes(), header_bytes),
-    )
-    return data + bytes(base - len(data))

@@ -35,19 +35,26 @@ class Storage:
     """Parameters of one program: where they lie and in which format."""
 
     def __init__(
-        self, layout: Layout, shapes: Mapping[str, tuple[int, ...]], quantised: bool, group: int
+        self,
+        layout: Layout,
+        shapes: Mapping[str, tuple[int, ...]],
+        first: Mapping[str, str],
+        quantised: bool,
+        group: int,
     ) -> None:
         """Create the store.
 
         Args:
             layout: The file's layout, filled as parameters are asked for.
             shapes: Every parameter's shape.
+            first: Per parameter, the one that stands for all made of the same bytes.
             quantised: Whether linear maps are 8da4w.
             group: Columns per scale.
         """
         self.layout = layout
         self.tally = Tally()
         self._shapes = shapes
+        self._first = first
         self._quantised = quantised
         self._group = group
         self._aliases: dict[str, Alias] = {}
@@ -58,11 +65,13 @@ class Storage:
 
     def operand(self, graph: Graph, parameter: str, rows: HeadRows | None = None) -> int:
         """Return a one-dimensional float32 parameter as an operand of elementwise operators."""
+        parameter = self._first.get(parameter, parameter)
         key, length = self._vector(parameter, rows)
         content = Vector(parameter, rows)
         return graph.operand((key, 4 * length, content), [length])
 
     def _bias(self, graph: Graph, parameter: str, rows: HeadRows | None) -> int:
+        parameter = self._first.get(parameter, parameter)
         key, length = self._vector(parameter, rows)
         self.layout.name(key, 4 * length, Vector(parameter, rows))
         return graph.packed(key, [length])
@@ -76,11 +85,6 @@ class Storage:
             self.tally.add("fp32", length, 4 * length)
         return key, length
 
-    @staticmethod
-    def halves(head_dim: int, half: int) -> tuple[HeadRows, HeadRows]:
-        """Return the rows of the first and the second half of each head's rotated channels."""
-        return HeadRows(head_dim, 0, half), HeadRows(head_dim, half, 2 * half)
-
     def linear(
         self,
         graph: Graph,
@@ -91,6 +95,7 @@ class Storage:
         out: int | None,
     ) -> int:
         """Add `value @ weight.T + bias` in this program's format; `rows` picks output channels."""
+        weight = self._first.get(weight, weight)
         count, columns = self._shapes[weight]
         count = count if rows is None else rows.count(count)
         bias_value = None if bias is None else self._bias(graph, bias, rows)
@@ -158,8 +163,11 @@ def _swap_pairs(graph: Graph, value: int) -> int:
     split = graph.reshape(value, [*dims, *pairs], [*shape[:-1], *pairs])
     axis = len(shape)
     even, odd = graph.part(split, axis, 0, 1), graph.part(split, axis, 1, 1)
-    return graph.reshape(graph.concatenate(odd, even, axis), [*dims, shape[-1]], shape)
+    return graph.reshape(graph.concatenate([odd, even], axis), [*dims, shape[-1]], shape)
 
 
 def _suffix(rows: HeadRows | None) -> str:
-    return "" if rows is None else f"[{rows.start}:{rows.stop}/{rows.period}]"
+    if rows is None:
+        return ""
+    step = "" if rows.step == 1 else f":{rows.step}"
+    return f"[{rows.start}:{rows.stop}{step}/{rows.period}]"

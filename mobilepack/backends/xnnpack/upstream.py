@@ -15,9 +15,10 @@ from torch import nn
 
 from mobilepack.backends.xnnpack.storage import Tally
 from mobilepack.contract.manifest import Recipe
-from mobilepack.models.decoder import Decoder, Embedding, Linear, with_weights
+from mobilepack.models.blocks import Linear
+from mobilepack.models.decoder import Decoder, Embedding, with_weights
 from mobilepack.models.encodings import embedding_encoding, linear_encoding
-from mobilepack.models.operators import PLAIN
+from mobilepack.models.operators_plain import PLAIN
 from mobilepack.models.quantization import quantise
 from mobilepack.models.spec import DecoderSpec
 
@@ -206,7 +207,7 @@ def _register_kernels() -> None:
 
 def _quantised(decoder: Decoder, recipe: Recipe) -> Decoder:
     if recipe.linear != "fp32":
-        for module in [decoder, *decoder.layers]:
+        for module in list(decoder.modules()):
             for name, child in list(module.named_children()):
                 if isinstance(child, Linear):
                     setattr(module, name, _QuantisedLinear(child, recipe.group_size))

@@ -1,20 +1,17 @@
-"""What a family is, and what families share that are laid out like Llama."""
+"""What a family is: a reader of its config.json, and a table of its tensor names."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Protocol, cast
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from mobilepack.models.config import ConfigReader, JsonObject
-from mobilepack.models.families.rope_config import read_rope
-from mobilepack.models.spec import (
-    Activation,
-    DecoderSpec,
-    LayerSpec,
-    TensorSource,
-    parameter_shapes,
-)
+from mobilepack.models.families.harmless import HARMLESS
+from mobilepack.models.families.names import Names, named_sources
+from mobilepack.models.layer_spec import Activation
+from mobilepack.models.spec import DecoderSpec, TensorSource
 
 # transformers 5.23 activations.py: the same function under several names.
 ACTIVATIONS: dict[str, Activation] = {
@@ -25,17 +22,11 @@ ACTIVATIONS: dict[str, Activation] = {
     "gelu_new": "gelu_tanh",
     "gelu_fast": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_python_tanh": "gelu_tanh",
+    "quick_gelu": "gelu_quick",
     "relu": "relu",
-}
-
-# The decoder's names and Llama's; transformers 5.23 models/llama/modeling_llama.py.
-_LLAMA_KEYS = {
-    "attn_norm": "input_layernorm",
-    "mlp_norm": "post_attention_layernorm",
-    "q_norm": "self_attn.q_norm",
-    "k_norm": "self_attn.k_norm",
-    **{name: f"self_attn.{name}_proj" for name in "qkvo"},
-    **{name: f"mlp.{name}_proj" for name in ("gate", "up", "down")},
+    "relu2": "relu2",
+    "relu_squared": "relu2",
 }
 
 
@@ -61,178 +52,41 @@ class Family(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Defaults:
-    """What a family assumes where its config is silent, as transformers does.
+class ConfiguredFamily:
+    """A family given by a function and a table.
 
     Attributes:
-        n_kv_heads: Key and value heads where the key is absent; None: as many as query heads.
-        head_dim: Channels per head; None: hidden size over heads.
-        bos_id: Beginning of sequence.
-        eos_id: End of sequence.
-    """
-
-    max_positions: int
-    n_kv_heads: int | None = None
-    head_dim: int | None = None
-    bos_id: int | None = None
-    eos_id: int | None = None
-
-
-LayersOf = Callable[[ConfigReader, LayerSpec, int], tuple[LayerSpec, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class LlamaLike:
-    """A family with Llama's blocks and tensor names.
-
-    Attributes:
-        layers: Given the reader, a plain block and the number of blocks, returns the blocks.
+        describe: Reads a config and returns the decoder; problems stay with the reader.
+        names: Where the tensors of each of the decoder's modules lie.
+        renamed: Other ways to begin the keys of tensors, (usual, other), that files of this family
+            are found with; all of one tuple go together.
+        ignored: Tensors that are no part of the decoder (a vision tower).
+        harmless: Keys of this family's configs that change nothing, beside those of `harmless.py`.
     """
 
     model_types: tuple[str, ...]
-    defaults: Defaults
-    layers: LayersOf
+    describe: Callable[[ConfigReader], DecoderSpec]
+    names: Names | Callable[[DecoderSpec], Names]
+    renamed: tuple[tuple[tuple[str, str], ...], ...] = ()
+    ignored: re.Pattern[str] | None = None
+    harmless: str = ""
+    _pattern: re.Pattern[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Join the keys that do not matter."""
+        own = f"|{self.harmless}" if self.harmless else ""
+        object.__setattr__(self, "_pattern", re.compile(HARMLESS.pattern + own))
 
     def read(self, config: JsonObject, file: str = "config.json") -> DecoderSpec:
         """Return the decoder that a config describes."""
         reader = ConfigReader(config, file)
-        hidden = reader.integer("hidden_size")
-        block = _read_block(reader, self.defaults, hidden)
-        count = reader.integer("num_hidden_layers")
-        max_positions = reader.integer("max_position_embeddings", self.defaults.max_positions)
-        activation = reader.choice("hidden_act", ACTIVATIONS, "silu")
-        spec = DecoderSpec(
-            family=self.model_types[0],
-            vocab_size=reader.integer("vocab_size"),
-            hidden_size=hidden,
-            layers=self.layers(reader, block, min(count, MAX_LAYERS)),
-            norm_eps=reader.number("rms_norm_eps", 1e-6),
-            rope=read_rope(reader, block.head_dim, max_positions),
-            # False is the default of all families with this layout (transformers 5.23).
-            tied_head=reader.flag("tie_word_embeddings", False),
-            max_positions=max_positions,
-            bos_id=_bos(reader, self.defaults),
-            eos_ids=_eos(reader, self.defaults),
-            activation=ACTIVATIONS[activation],
-        )
-        if count > MAX_LAYERS:
-            reader.problem("num_hidden_layers", f"is {count}; at most {MAX_LAYERS} is plausible")
-        reader.finish()
+        reader.fixed("is_encoder_decoder", False)
+        reader.fixed("add_cross_attention", False)
+        spec = self.describe(reader)
+        reader.finish(self._pattern)
         return spec
 
     def sources(self, spec: DecoderSpec) -> dict[str, TensorSource]:
-        """Return where every parameter lies in a checkpoint with Llama's tensor names."""
-        shapes = parameter_shapes(spec)
-        return {name: TensorSource(_llama_key(name, spec), shape) for name, shape in shapes.items()}
-
-
-# A guard against a config that would fill memory; the deepest published models have under 200.
-MAX_LAYERS = 1024
-
-
-def uniform(block: LayerSpec, count: int) -> tuple[LayerSpec, ...]:
-    """Return `count` equal blocks."""
-    return (block,) * count
-
-
-def windowed(reader: ConfigReader, block: LayerSpec, count: int) -> tuple[LayerSpec, ...]:
-    """Return blocks as Qwen2 and Qwen3 mix full and sliding attention.
-
-    transformers 5.23 configuration_qwen2.py: `sliding_window` counts only if `use_sliding_window`;
-    `layer_types` decides block by block, and where it is absent the blocks from
-    `max_window_layers` on slide.
-    """
-    use = reader.flag("use_sliding_window", False)
-    size = window_size(reader) if use else None
-    first = reader.integer("max_window_layers", 28, minimum=0)
-    default = ["full_attention"] * count
-    if size is not None:
-        default = ["sliding_attention" if i >= first else "full_attention" for i in range(count)]
-    kinds = layer_types(reader, count) or default
-    if "sliding_attention" in kinds and size is None:
-        reader.problem("layer_types", "has sliding_attention, but sliding_window is not in use")
-    sliding = replace(block, window=size)
-    return tuple(sliding if kind == "sliding_attention" else block for kind in kinds)
-
-
-def window_size(reader: ConfigReader) -> int | None:
-    """Return `sliding_window`: absent means 4096, an explicit null means none.
-
-    transformers 5.23 configuration_{mistral,qwen2,qwen3}.py.
-    """
-    return (
-        None if _explicit_null(reader, "sliding_window") else reader.integer("sliding_window", 4096)
-    )
-
-
-def layer_types(reader: ConfigReader, count: int) -> list[str]:
-    """Return `layer_types`, one kind of attention per block; empty where absent or wrong."""
-    kinds = ("full_attention", "sliding_attention")
-    value = reader.get("layer_types")
-    if value is None:
-        return []
-    if not isinstance(value, list) or not all(kind in kinds for kind in value):
-        reader.problem("layer_types", f"must be a list of {' and '.join(kinds)}")
-        return []
-    if len(value) != count:
-        reader.problem("layer_types", f"has {len(value)} entries; num_hidden_layers is {count}")
-        return []
-    return cast(list[str], value)
-
-
-def _read_block(reader: ConfigReader, defaults: Defaults, hidden: int) -> LayerSpec:
-    heads = reader.integer("num_attention_heads")
-    kv_default = heads if _explicit_null(reader, "num_key_value_heads") else defaults.n_kv_heads
-    kv_heads = reader.integer("num_key_value_heads", kv_default or heads)
-    if heads % kv_heads:
-        reader.problem(
-            "num_key_value_heads", f"is {kv_heads}; num_attention_heads ({heads}) is no multiple"
-        )
-    return LayerSpec(
-        n_heads=heads,
-        n_kv_heads=kv_heads,
-        head_dim=_head_dim(reader, defaults, hidden, heads),
-        ffn_size=reader.integer("intermediate_size"),
-    )
-
-
-def _explicit_null(reader: ConfigReader, key: str) -> bool:
-    """Tell a key that is null from one that is absent; transformers' defaults differ."""
-    return key in reader.config and not reader.has(key)
-
-
-def _head_dim(reader: ConfigReader, defaults: Defaults, hidden: int, heads: int) -> int:
-    given = reader.has("head_dim") or defaults.head_dim is not None
-    if not given and hidden % heads:
-        reader.problem(
-            "hidden_size",
-            f"is {hidden}, no multiple of num_attention_heads ({heads}), and head_dim is absent",
-        )
-    size = reader.integer("head_dim", defaults.head_dim or max(hidden // heads, 1))
-    if size % 2:
-        reader.problem("head_dim", f"is {size}; rotary embedding needs an even number")
-    return size
-
-
-def _bos(reader: ConfigReader, defaults: Defaults) -> int | None:
-    if "bos_token_id" not in reader.config:
-        return defaults.bos_id
-    ids = reader.token_ids("bos_token_id")
-    return ids[0] if ids else None
-
-
-def _eos(reader: ConfigReader, defaults: Defaults) -> tuple[int, ...]:
-    if "eos_token_id" not in reader.config:
-        return () if defaults.eos_id is None else (defaults.eos_id,)
-    return reader.token_ids("eos_token_id")
-
-
-def _llama_key(name: str, spec: DecoderSpec) -> str:
-    if name == "embed.weight" or (name == "head.weight" and spec.tied_head):
-        return "model.embed_tokens.weight"
-    if name == "head.weight":
-        return "lm_head.weight"
-    if name == "norm.weight":
-        return "model.norm.weight"
-    _, index, module, kind = name.split(".")
-    return f"model.layers.{index}.{_LLAMA_KEYS[module]}.{kind}"
+        """Return where every parameter lies in a checkpoint with this family's names."""
+        names = self.names(spec) if callable(self.names) else self.names
+        return named_sources(names, spec)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from mobilepack.models.config import ConfigReader
-from mobilepack.models.families.base import Defaults, LlamaLike, uniform
-from mobilepack.models.spec import LayerSpec
+from mobilepack.models.families.llama_like import Layout, biased, llama_like
+from mobilepack.models.families.reading import Defaults, uniform
+from mobilepack.models.layer_spec import LayerSpec
 
 
 def _layers(reader: ConfigReader, block: LayerSpec, count: int) -> tuple[LayerSpec, ...]:
-    bias = reader.flag("attention_bias", False)
-    block = replace(block, qkv_bias=bias, o_bias=bias, mlp_bias=reader.flag("mlp_bias", False))
-    return uniform(block, count)
+    reader.fixed("rope_interleaved", False)
+    return uniform(biased(reader, block), count)
 
 
-FAMILY = LlamaLike(("llama",), Defaults(max_positions=2048, bos_id=1, eos_id=2), _layers)
+FAMILY = llama_like("llama", Defaults(2048, bos_id=1, eos_id=2), Layout(_layers))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from mobilepack.models.config import ConfigReader
-from mobilepack.models.families.base import Defaults, LlamaLike, windowed
-from mobilepack.models.spec import LayerSpec
+from mobilepack.models.families.llama_like import Layout, llama_like, windowed, with_attention
+from mobilepack.models.families.reading import Defaults
+from mobilepack.models.layer_spec import LayerSpec
 
 
 def _layers(reader: ConfigReader, block: LayerSpec, count: int) -> tuple[LayerSpec, ...]:
-    return windowed(reader, replace(block, qkv_bias=True), count)
+    return windowed(reader, with_attention(block, qkv_bias=True), count)
 
 
-FAMILY = LlamaLike(("qwen2",), Defaults(max_positions=32_768, n_kv_heads=32), _layers)
+FAMILY = llama_like("qwen2", Defaults(32_768, n_kv_heads=32), Layout(_layers))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from mobilepack.models.config import ConfigReader
-from mobilepack.models.families.base import Defaults, LlamaLike, windowed
-from mobilepack.models.spec import LayerSpec
+from mobilepack.models.families.llama_like import Layout, llama_like, windowed, with_attention
+from mobilepack.models.families.reading import Defaults
+from mobilepack.models.layer_spec import HeadNormSpec, LayerSpec
 
 
 def _layers(reader: ConfigReader, block: LayerSpec, count: int) -> tuple[LayerSpec, ...]:
     bias = reader.flag("attention_bias", False)
-    return windowed(reader, replace(block, qk_norm=True, qkv_bias=bias, o_bias=bias), count)
+    norm = HeadNormSpec(block.norm)
+    return windowed(reader, with_attention(block, qk_norm=norm, qkv_bias=bias, o_bias=bias), count)
 
 
-FAMILY = LlamaLike(("qwen3",), Defaults(max_positions=32_768, n_kv_heads=32, head_dim=128), _layers)
+FAMILY = llama_like("qwen3", Defaults(32_768, n_kv_heads=32, head_dim=128), Layout(_layers))

@@ -20,7 +20,7 @@ from mobilepack.backends.xnnpack.layout import (
     HeadRows,
     Layout,
     Matrix,
-    RopeTable,
+    Table,
     Vector,
 )
 from mobilepack.models.quantization import QuantisedRows, quantise
@@ -40,8 +40,8 @@ def small_layout() -> FileMap:
     vocab, hidden = SPEC.vocab_size, SPEC.hidden_size
     layout.constant(vocab * hidden // 2, Matrix("embed.weight", "embedding4", 32, "values"))
     layout.constant(vocab * hidden // 16, Matrix("embed.weight", "embedding4", 32, "scales"))
-    layout.constant(16 * 8 * 4, RopeTable("cos"))
-    layout.constant(16 * 8 * 4, RopeTable("sin"))
+    layout.constant(16 * 8 * 4, Table("tables.cos_0"))
+    layout.constant(16 * 8 * 4, Table("tables.sin_0"))
     layout.name("literal", 5, Bytes(b"12345"))
     layout.name("norm", hidden * 4, Vector("norm.weight"))
     layout.name("bias", 4 * 8 * 4, Vector("layers.0.q.bias", HALF))
@@ -103,7 +103,7 @@ def test_every_region_holds_what_it_names(whole: bytes) -> None:
     assert region(whole, "down") == weights["layers.0.down.weight"].numpy().tobytes()
     bias = weights["layers.0.q.bias"].view(4, 16)[:, 8:].numpy()
     assert region(whole, "bias") == bias.tobytes()
-    cos = tables(SPEC, 16)["cos"].numpy().tobytes()
+    cos = tables(SPEC, 16)["tables.cos_0"].numpy().tobytes()
     start = len(HEAD) + small_layout().constants[2]
     assert whole[start : start + len(cos)] == cos
 

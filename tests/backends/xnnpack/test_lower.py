@@ -125,7 +125,7 @@ def test_a_resumed_file_is_the_same_whatever_was_done(
 
 
 def cache_bytes(spec: DecoderSpec, context: int) -> int:
-    return sum(2 * 4 * context * layer.kv_size for layer in spec.layers)
+    return sum(2 * 4 * context * layer.mixer.kv_size for layer in spec.layers)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -150,7 +150,7 @@ def test_an_operator_without_a_rule_is_named() -> None:
     import torch.nn as nn
 
     from mobilepack.backends.xnnpack.lower import Lowering
-    from mobilepack.backends.xnnpack.segments import UnknownGraphError
+    from mobilepack.backends.xnnpack.operands import UnknownGraphError
 
     class Odd(nn.Module):
         def __init__(self) -> None:

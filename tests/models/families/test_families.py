@@ -79,23 +79,25 @@ def test_a_config_means_what_it_means_to_transformers(family: str, keys: dict[st
     spec = read(family, **keys)
     config, model = reference(family, **{**MINIMAL, **keys})
     assert spec.max_positions == config.max_position_embeddings
-    assert spec.norm_eps == config.rms_norm_eps
+    assert spec.norm is not None
+    assert spec.norm.eps == config.rms_norm_eps
     assert spec.tied_head == config.tie_word_embeddings
     assert spec.bos_id == config.bos_token_id
     theirs = config.eos_token_id
     assert list(spec.eos_ids) == (
         theirs if isinstance(theirs, list) else [theirs] if theirs else []
     )
-    assert spec.rope.theta == config.rope_parameters["rope_theta"]
-    assert spec.rope.dim == 2 * len(model.model.rotary_emb.inv_freq)
+    assert spec.ropes[0].theta == config.rope_parameters["rope_theta"]
+    assert spec.ropes[0].dim == 2 * len(model.model.rotary_emb.inv_freq)
     for ours, layer in zip(spec.layers, model.model.layers, strict=True):
         attention = layer.self_attn
         window = getattr(attention, "sliding_window", None)
         if family == "mistral":
             window = config.sliding_window
-        assert ours.window == window
-        assert ours.head_dim == attention.head_dim
-        assert ours.n_heads // ours.n_kv_heads == attention.num_key_value_groups
+        mixer = ours.mixer
+        assert mixer.window == window
+        assert mixer.head_dim == attention.head_dim
+        assert mixer.n_heads // mixer.n_kv_heads == attention.num_key_value_groups
 
 
 @pytest.mark.parametrize(("family", "keys"), VARIANTS)
@@ -114,7 +116,7 @@ def test_the_decoder_has_the_tensors_of_transformers(family: str, keys: dict[str
 @pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3"])
 def test_every_family_takes_every_rope_scaling(family: str, kind: str) -> None:
     spec = read(family, num_key_value_heads=2, rope_parameters=ROPE_SCALINGS[kind])
-    assert spec.rope.kind == kind
+    assert spec.ropes[0].kind == kind
 
 
 def test_the_key_rope_scaling_wins_over_rope_parameters_as_in_transformers() -> None:
@@ -124,7 +126,7 @@ def test_the_key_rope_scaling_wins_over_rope_parameters_as_in_transformers() -> 
         "rope_parameters": {"rope_type": "linear", "factor": 3.0, "rope_theta": 5.0},
     }
     config, _ = reference("llama", **{**MINIMAL, **keys})
-    rope = read("llama", **keys).rope
+    rope = read("llama", **keys).ropes[0]
     assert rope.theta == config.rope_parameters["rope_theta"]
     assert dict(rope.parameters)["factor"] == config.rope_parameters["factor"]
 
@@ -143,7 +145,7 @@ def test_the_key_rope_scaling_wins_over_rope_parameters_as_in_transformers() -> 
         ({"eos_token_id": "</s>"}, "eos_token_id"),
         ({"num_key_value_head": 2}, "did you mean 'num_key_value_heads'"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor: must be 1"),
-        ({"rope_scaling": {"type": "longrope"}}, "rope_scaling.type"),
+        ({"rope_scaling": {"type": "longrop"}}, "did you mean 'longrope'"),
         ({"rope_scaling": "linear"}, "rope_scaling: is"),
         ({"rope_scaling": {"type": "linear"}}, "rope_scaling.factor: is missing"),
         ({"rope_theta": -1.0}, "rope_theta"),
@@ -154,7 +156,7 @@ def test_a_number_that_cannot_work_is_an_error(keys: dict[str, Any], part: str) 
 
 
 def test_head_dim_makes_an_indivisible_hidden_size_valid() -> None:
-    assert read("llama", hidden_size=66, head_dim=16).layers[0].head_dim == 16
+    assert read("llama", hidden_size=66, head_dim=16).layers[0].mixer.head_dim == 16
 
 
 def test_all_bad_keys_of_a_config_are_reported_together() -> None:
