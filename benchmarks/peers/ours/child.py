@@ -5,8 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import executorch
+
 from benchmarks.peers.executorch_child import ExecuTorch
 from benchmarks.workload import Job, run_child
+from mobilepack.contract.manifest import Manifest
+from mobilepack.contract.package import Package
+from mobilepack.harness.weight_cache import WeightCache
 
 
 class KeptWeights(ExecuTorch):
@@ -14,12 +19,6 @@ class KeptWeights(ExecuTorch):
 
     def load(self, job: Job) -> None:
         """Load the program from its packed weights, which an earlier load has kept."""
-        import executorch
-
-        from mobilepack.contract.manifest import Manifest
-        from mobilepack.contract.package import Package
-        from mobilepack.harness.weight_cache import WeightCache
-
         root = Path(job.program).parent
         program = Package(root, Manifest.read(root / "manifest.json")).weight_cache
         self.cache = WeightCache(Path(next(iter(executorch.__path__))) / "lib", program)
