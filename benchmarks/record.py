@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import TypeAdapter
+
 from benchmarks.host import Host
 from benchmarks.summary import Metrics, Ratio
 
@@ -135,6 +137,15 @@ class Document:
     kind: str = "benchmarks"
     # A shared host is never a phone: STYLE.md, "Numbers are honest".
     representative: bool = False
+
+    @classmethod
+    def load(cls, path: Path) -> Document:
+        """Read what `save` wrote.
+
+        Raises:
+            pydantic.ValidationError: The file is not such a document.
+        """
+        return TypeAdapter(cls).validate_json(path.read_bytes())
 
     def save(self, path: Path) -> None:
         """Write the document under a temporary name, then rename it."""

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     options.out.parent.mkdir(parents=True, exist_ok=True)
     document = Document(
-        command=tuple(sys.argv),
+        command=("python", "-m", "benchmarks.run", *sys.argv[1:]),
         started_utc=_now(),
         host=describe_host(),
         load_average_before=load_average(),

@@ -7,12 +7,16 @@ import os
 import re
 import sys
 import typing
+from pathlib import Path
 
 import click
 from pydantic import BaseModel
 
 from mobilepack.cli.app import VERBS, root
 from mobilepack.target import TargetFile, load_target, target_names
+
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def target_table() -> str:
@@ -24,6 +28,18 @@ def target_table() -> str:
         recipe += f", embedding {target.recipe.embedding}"
         rows.append(f"| `{name}` | {target.backend} | {recipe} | {', '.join(target.runs_on)} |")
     return "\n".join(rows) + "\n"
+
+
+def benchmark_tables(name: str) -> str:
+    """Return the tables of a results document of `benchmarks/results`, and what it ran on."""
+    sys.path.insert(0, str(ROOT))  # benchmarks/ is not installed
+    from benchmarks.record import Document
+    from benchmarks.tables import render
+
+    document = Document.load(ROOT / "benchmarks" / "results" / f"{name}.json")
+    host = document.host
+    where = f"{document.started_utc[:10]}, {host.cpu_count} cores of {host.cpu_model.strip()}"
+    return f"{where}:\n\n{render(document)}\n"
 
 
 def target_keys() -> str:
