@@ -15,7 +15,6 @@ from pydantic import BaseModel
 from mobilepack.cli.app import VERBS, root
 from mobilepack.target import TargetFile, load_target, target_names
 
-
 ROOT = Path(__file__).resolve().parent.parent
 
 

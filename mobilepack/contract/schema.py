@@ -25,6 +25,7 @@ class _AllRequired(GenerateJsonSchema):
 def contracts() -> dict[str, type[Contract]]:
     """Return the contract of each file by the schema's name."""
     from mobilepack.contract.bench import Bench
+    from mobilepack.contract.evaluation import Evaluation
     from mobilepack.contract.manifest import Manifest
     from mobilepack.contract.parity import Parity
     from mobilepack.contract.reference import ReferenceIndex
@@ -33,6 +34,7 @@ def contracts() -> dict[str, type[Contract]]:
 
     return {
         "bench": Bench,
+        "evaluation": Evaluation,
         "manifest": Manifest,
         "parity": Parity,
         "reference": ReferenceIndex,

@@ -24,6 +24,8 @@ from mobilepack.harness.talk import (
     ItemBegins,
     Loaded,
     Request,
+    Score,
+    Scores,
     Token,
     parse_event,
 )
@@ -140,6 +142,19 @@ class HostSession:
             if not ended:
                 self._cancel(watch)
             raise
+
+    def score(self, asked: Score) -> Scores:
+        """Return how likely the continuations of a context are.
+
+        Raises:
+            RunFailedError: As `generate`.
+        """
+        watch = _Watch(self._child, self._log, self._limits)
+        self._child.send(asked.model_dump_json())
+        for event in watch.events():
+            if isinstance(event, Scores):
+                return event
+        raise watch.died(self._child.finish(_EXIT_S))
 
     def _cancel(self, watch: _Watch) -> None:
         self._child.send(CANCEL)

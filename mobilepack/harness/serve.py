@@ -12,7 +12,8 @@ import numpy as np
 from mobilepack.contract.base import Contract
 from mobilepack.harness.runner import Step, prefill
 from mobilepack.harness.sampling import Sampler
-from mobilepack.harness.talk import CANCEL, End, Request, Token
+from mobilepack.harness.scoring import score
+from mobilepack.harness.talk import CANCEL, End, Request, Score, Token, parse_asked
 
 Emit = Callable[[Contract], None]
 
@@ -47,8 +48,13 @@ class LineReader:
 def serve(step: Step, prefill_chunk: int, emit: Emit, lines: LineReader) -> None:
     """Answer requests until the input ends."""
     while (line := lines.next()) is not None:
-        if line != CANCEL:  # one that came too late
-            emit(_answer(Request.parse(line, "request"), step, prefill_chunk, emit, lines))
+        if line == CANCEL:  # one that came too late
+            continue
+        asked = parse_asked(line)
+        if isinstance(asked, Score):
+            emit(score(asked, step, prefill_chunk))
+        else:
+            emit(_answer(asked, step, prefill_chunk, emit, lines))
 
 
 def _answer(request: Request, step: Step, prefill_chunk: int, emit: Emit, lines: LineReader) -> End:

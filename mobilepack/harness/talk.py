@@ -56,8 +56,47 @@ class End(Contract):
     cancelled: bool
 
 
-Event = Annotated[Loaded | ItemBegins | Failed | Token | End, Field(discriminator="event")]
+class Scored(Contract):
+    """How likely one continuation is.
+
+    Attributes:
+        logprobs: Natural logarithm of each token's probability, given all before it.
+        greedy: Every token is the most probable one (the lowest id of several).
+    """
+
+    logprobs: tuple[float, ...]
+    greedy: bool
+
+
+class Scores(Contract):
+    """The answer to `Score`, in the order of its continuations."""
+
+    event: Literal["scores"] = "scores"
+    scored: tuple[Scored, ...]
+    fed_tokens: int
+
+
+Event = Annotated[Loaded | ItemBegins | Failed | Token | End | Scores, Field(discriminator="event")]
 _EVENTS: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+class Score(Contract):
+    """Feed a context from a position on, then say how likely each continuation of it is.
+
+    The context is fed once; each continuation begins again where it ends, and what continuations
+    share at their beginning is fed once too. Afterwards the cache holds the context, and nothing
+    that may be relied on behind it.
+
+    Attributes:
+        token_ids: The part of the context that the cache does not hold yet.
+        position: How many positions of the KV cache are kept.
+        continuations: Token ids, none empty.
+    """
+
+    kind: Literal["score"] = "score"
+    token_ids: tuple[int, ...] = Field(min_length=1)
+    position: int = Field(ge=0)
+    continuations: tuple[Annotated[tuple[int, ...], Field(min_length=1)], ...]
 
 
 class Request(Contract):
@@ -69,6 +108,7 @@ class Request(Contract):
         top_p: Nucleus, 1 keeps every token.
     """
 
+    kind: Literal["generate"] = "generate"
     token_ids: tuple[int, ...] = Field(min_length=1)
     position: int = Field(ge=0)
     max_new_tokens: int = Field(ge=1)
@@ -79,6 +119,21 @@ class Request(Contract):
 
 
 CANCEL = "cancel"
+
+Asked = Annotated[Request | Score, Field(discriminator="kind")]
+_ASKED: TypeAdapter[Asked] = TypeAdapter(Asked)
+
+
+def parse_asked(line: str) -> Asked:
+    """Return what the parent asks for.
+
+    Raises:
+        ValueError: The line asks for nothing known.
+    """
+    try:
+        return _ASKED.validate_json(line)
+    except ValidationError as err:
+        raise ValueError(f"{line[:120]!r}: {problems(err)}") from err
 
 
 def parse_event(line: str) -> Event:
