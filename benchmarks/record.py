@@ -148,7 +148,10 @@ class Document:
         return TypeAdapter(cls).validate_json(path.read_bytes())
 
     def save(self, path: Path) -> None:
-        """Write the document under a temporary name, then rename it."""
+        """Write the document under a temporary name, then rename it; no path names this machine."""
+        text = json.dumps(asdict(self), indent=1)
+        for folder, name in ((Path(__file__).resolve().parent.parent, "."), (Path.home(), "~")):
+            text = text.replace(str(folder), name)
         partial = path.with_name(path.name + ".partial")
-        partial.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        partial.write_text(text + "\n", encoding="utf-8")
         partial.replace(path)
