@@ -49,20 +49,14 @@ def resolve_sources(checkpoint: Checkpoint, family: Family, spec: DecoderSpec) -
 def _renamed(
     checkpoint: Checkpoint, family: Family, sources: dict[str, TensorSource]
 ) -> dict[str, TensorSource]:
-    """Return the sources under the names that the file has, of those the family knows."""
-    if _known(checkpoint, sources):
-        return sources
-    for rules in getattr(family, "renamed", ()):
-        other = {name: _rename(source, rules) for name, source in sources.items()}
-        if _known(checkpoint, other):
-            return other
-    return sources
+    """Return the sources under those of the family's names that fit the file best."""
+    rules = getattr(family, "renamed", ())
+    others = ({n: _rename(s, rule) for n, s in sources.items()} for rule in rules)
+    return max((sources, *others), key=lambda found: _present(checkpoint, found))
 
 
-def _known(checkpoint: Checkpoint, sources: dict[str, TensorSource]) -> bool:
-    """Tell whether a block's tensor is there by its name (embedding and head may be tied)."""
-    own = [source.key for name, source in sources.items() if name.startswith("layers.")]
-    return any(key in checkpoint.files for key in own)
+def _present(checkpoint: Checkpoint, sources: dict[str, TensorSource]) -> int:
+    return sum(source.key in checkpoint.files for source in sources.values())
 
 
 def _rename(source: TensorSource, rules: tuple[tuple[str, str], ...]) -> TensorSource:

@@ -49,7 +49,7 @@ class Layout:
         layers: Given the reader, a plain block and the number of blocks, returns the blocks.
         norm: Given the reader and the default eps, returns the norm of blocks and head.
         activation_key: Key of the activation's name.
-        rope: How it rotates.
+        rope: How it rotates; None: `layers` reads that.
         finish: Changes the finished decoder, for keys of its own.
     """
 
@@ -58,7 +58,7 @@ class Layout:
         "rms", reader.number("rms_norm_eps", eps)
     )
     activation_key: str = "hidden_act"
-    rope: RopeHabits = HALVES
+    rope: RopeHabits | None = HALVES
     finish: Finish = lambda reader, spec: spec
 
 
@@ -90,7 +90,8 @@ def read_llama(
     max_positions = reader.integer("max_position_embeddings", defaults.max_positions)
     activation = read_activation(reader, layout.activation_key, defaults.activation)
     norm = layout.norm(reader, defaults.eps)
-    rope = read_rope(reader, heads.dim, max_positions, layout.rope)
+    habits = layout.rope
+    rope = read_rope(reader, heads.dim, max_positions, habits) if habits is not None else None
     block = LayerSpec(
         AttentionSpec(heads.count, heads.kv_count, heads.dim, rope=rope),
         FeedForwardSpec(reader.integer("intermediate_size"), activation),

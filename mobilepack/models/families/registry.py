@@ -16,7 +16,41 @@ from mobilepack.models.families.base import Family
 from mobilepack.models.spec import DecoderSpec
 
 # A module beside this one that defines FAMILY; adding a family adds its name.
-BUILT_IN = ("llama", "mistral", "qwen2", "qwen3")
+BUILT_IN = (
+    "bloom",
+    "codegen",
+    "cohere",
+    "falcon",
+    "gemma",
+    "gemma2",
+    "gemma3",
+    "gpt2",
+    "gpt_bigcode",
+    "gpt_neo",
+    "gpt_neox",
+    "gptj",
+    "granite",
+    "llama",
+    "llava",
+    "minicpm",
+    "ministral",
+    "mobilellm",
+    "mistral",
+    "mpt",
+    "nemotron",
+    "olmo",
+    "olmo2",
+    "openelm",
+    "opt",
+    "phi",
+    "phi3",
+    "qwen",
+    "qwen2",
+    "qwen3",
+    "smollm3",
+    "stablelm",
+    "starcoder2",
+)
 ENTRY_POINTS = "mobilepack.families"
 
 
