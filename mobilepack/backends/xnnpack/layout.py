@@ -43,6 +43,13 @@ class Vector:
 
 
 @dataclass(frozen=True, slots=True)
+class Transposed:
+    """A small matrix parameter in float32, its columns written as rows."""
+
+    parameter: str
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """A table of `models/tables.py`, float32."""
 
@@ -76,7 +83,7 @@ class Matrix:
     rows: HeadRows | None = None
 
 
-Content = Bytes | Vector | Table | Positions | Matrix
+Content = Bytes | Vector | Transposed | Table | Positions | Matrix
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,21 @@ from mobilepack.models.families.base import Family
 from mobilepack.models.spec import DecoderSpec
 
 # A module beside this one that defines FAMILY; adding a family adds its name.
-BUILT_IN = ("llama", "mistral", "qwen2", "qwen3")
+BUILT_IN = (
+    "granitemoe",
+    "lfm2",
+    "llama",
+    "mamba2",
+    "mistral",
+    "mixtral",
+    "olmoe",
+    "phimoe",
+    "qwen2",
+    "qwen2_moe",
+    "qwen3",
+    "qwen3_moe",
+    "recurrent_gemma",
+)
 ENTRY_POINTS = "mobilepack.families"
 
 
