@@ -127,7 +127,8 @@ def block_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> t
     block = weight.shape[1]
     matrices = weight.view(-1, block, block)
     blocks = x.unflatten(-1, (-1, block)).transpose(1, 2)
-    return (blocks @ matrices).transpose(1, 2).flatten(2) + bias
+    mixed: torch.Tensor = (blocks @ matrices).transpose(1, 2).flatten(2)
+    return mixed + bias
 
 
 @block_linear.register_fake

@@ -34,13 +34,13 @@ class States(nn.Module):
 def short_conv_states(spec: ShortConvSpec, max_seq_len: int) -> States:
     """Return the states of LFM2's mixer."""
     del max_seq_len
-    return States({"conv": (1, spec.conv.taps - 1, spec.width)})
+    return States({"conv": (1, spec.conv.before, spec.width)})
 
 
 def mamba2_states(spec: Mamba2Spec, max_seq_len: int) -> States:
     """Return the states of Mamba 2's mixer."""
     del max_seq_len
-    shared, before = spec.groups * spec.state, spec.conv.taps - 1
+    shared, before = spec.groups * spec.state, spec.conv.before
     sizes = {"x": spec.inner, "b": shared, "c": shared}
     states: dict[str, tuple[int, ...]] = {
         f"conv_{name}": (1, before, size) for name, size in sizes.items()
@@ -51,7 +51,7 @@ def mamba2_states(spec: Mamba2Spec, max_seq_len: int) -> States:
 def rg_lru_states(spec: RgLruSpec, max_seq_len: int) -> States:
     """Return the states of RecurrentGemma's mixer."""
     del max_seq_len
-    return States({"conv": (1, spec.conv.taps - 1, spec.width), "lru": (1, 1, spec.width)})
+    return States({"conv": (1, spec.conv.before, spec.width), "lru": (1, 1, spec.width)})
 
 
 def _convolved(
@@ -102,4 +102,5 @@ def rg_lru(
         _OURS.block_linear(x, *layer.vectors(name)) for name in ("input_gate", "recurrent_gate")
     )
     parameter = layer.weight("recurrent_param")
-    return _OURS.rg_lru(x, *gates, parameter, state.get("lru"), position) * y
+    mixed: torch.Tensor = _OURS.rg_lru(x, *gates, parameter, state.get("lru"), position)
+    return mixed * y

@@ -19,6 +19,11 @@ class ConvSpec:
     taps: int
     bias: bool
 
+    @property
+    def before(self) -> int:
+        """Earlier tokens it sees."""
+        return self.taps - 1
+
     def shapes(self, name: str, channels: int) -> Shapes:
         """Return its parameters; weights are `[channels, taps]`, the newest token last."""
         return linear_shapes(name, channels, self.taps, False) | (
@@ -38,6 +43,16 @@ class ShortConvSpec:
     width: int
     conv: ConvSpec
     bias: bool = False
+
+    @property
+    def state_numbers(self) -> int:
+        """Numbers it carries from call to call."""
+        return self.conv.before * self.width
+
+    @property
+    def between(self) -> int:
+        """Channels per token that lie between delegates: what the convolution sees."""
+        return self.width
 
     def shapes(self, hidden: int) -> Shapes:
         """Return its parameters."""
@@ -75,6 +90,17 @@ class Mamba2Spec:
         """Channels of all heads."""
         return self.n_heads * self.head_dim
 
+    @property
+    def state_numbers(self) -> int:
+        """Numbers it carries from call to call."""
+        convolved = self.inner + 2 * self.groups * self.state
+        return self.conv.before * convolved + self.inner * self.state
+
+    @property
+    def between(self) -> int:
+        """Channels per token that lie between delegates: windows, operands, gate and result."""
+        return 4 * self.inner + 4 * self.groups * self.state + self.n_heads
+
     def shapes(self, hidden: int) -> Shapes:
         """Return its parameters: z gates, x, b and c go through the convolution, dt is the step."""
         shared = self.groups * self.state
@@ -104,6 +130,16 @@ class RgLruSpec:
     heads: int
     conv: ConvSpec
     activation: Activation = "gelu_tanh"
+
+    @property
+    def state_numbers(self) -> int:
+        """Numbers it carries from call to call."""
+        return (self.conv.before + 1) * self.width
+
+    @property
+    def between(self) -> int:
+        """Channels per token that lie between delegates: window, operands, both sums, result."""
+        return 8 * self.width
 
     def shapes(self, hidden: int) -> Shapes:
         """Return its parameters; the gates' are `[in, out]` matrices, block after block."""
