@@ -8,6 +8,7 @@ import click
 
 from mobilepack.cli import options, render
 from mobilepack.models.layer_spec import AttentionSpec
+from mobilepack.models.mla_spec import LatentAttentionSpec
 from mobilepack.models.moe_spec import MoeSpec
 from mobilepack.models.recurrent_spec import Mamba2Spec, ShortConvSpec
 
@@ -57,6 +58,8 @@ def mixer_words(mixer: Mixer) -> str:
     if isinstance(mixer, AttentionSpec):
         heads = f"{mixer.n_heads} heads, {mixer.n_kv_heads} key/value heads of {mixer.head_dim}"
         return heads + (f", window {mixer.window}" if mixer.window else "")
+    if isinstance(mixer, LatentAttentionSpec):
+        return f"{mixer.n_heads} heads over a latent of {mixer.kv_rank} + {mixer.rope.dim}"
     if isinstance(mixer, Mamba2Spec):
         return f"state-space model of {mixer.n_heads} heads of {mixer.head_dim} x {mixer.state}"
     if isinstance(mixer, ShortConvSpec):

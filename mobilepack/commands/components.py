@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from mobilepack.models.layer_spec import AttentionSpec
-from mobilepack.models.spec import DecoderSpec
+from mobilepack.models.spec import ATTENTIONS, DecoderSpec
 
 COMPONENTS = {
     "embedding": ("embed.", "positions.", "project_"),
-    "attention": (".q.", ".k.", ".v.", ".o."),
+    "attention": (".q", ".k", ".v"),
     "recurrence": (".in_", ".conv", ".dt_bias.", ".a_log.", ".d.", "_gate.", ".recurrent_param."),
     "feed-forward": (".gate.", ".up.", ".down.", ".shared_"),
     "experts": (".router.", ".experts_"),
@@ -26,7 +25,7 @@ def component_of(parameter: str, spec: DecoderSpec) -> str:
         return "experts"
     if ".o." in parameter:
         mixer = spec.layers[int(parameter.split(".")[1])].mixer
-        return "attention" if isinstance(mixer, AttentionSpec) else "recurrence"
+        return "attention" if isinstance(mixer, ATTENTIONS) else "recurrence"
     for name, marks in COMPONENTS.items():
         if any(mark in parameter for mark in marks):
             return name

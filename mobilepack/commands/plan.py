@@ -10,9 +10,9 @@ from mobilepack.commands.build import BuildOptions
 from mobilepack.commands.components import COMPONENTS, component_of
 from mobilepack.contract.manifest import BuildPlan, Recipe
 from mobilepack.models.encodings import FLOAT_MATRICES, embedding_encoding, linear_encoding
-from mobilepack.models.layer_spec import AttentionSpec, LayerSpec
+from mobilepack.models.layer_spec import LayerSpec
 from mobilepack.models.moe_spec import MoeSpec
-from mobilepack.models.spec import DecoderSpec, parameter_shapes
+from mobilepack.models.spec import ATTENTIONS, DecoderSpec, parameter_shapes
 from mobilepack.models.tables import table_shapes
 from mobilepack.models.weights import open_model
 from mobilepack.models.zoo import embedded_path
@@ -197,7 +197,7 @@ def kv_bytes_per_token(spec: DecoderSpec, recipe: Recipe) -> int:
 def state_bytes(spec: DecoderSpec) -> int:
     """Return the bytes of the recurrent mixers' states, whatever the length."""
     mixers = [layer.mixer for layer in spec.layers]
-    numbers = [mixer.state_numbers for mixer in mixers if not isinstance(mixer, AttentionSpec)]
+    numbers = [mixer.state_numbers for mixer in mixers if not isinstance(mixer, ATTENTIONS)]
     return FLOAT_BYTES * sum(numbers) + (8 if numbers else 0)  # and the next position
 
 
@@ -220,7 +220,7 @@ def activation_bytes(
     copies of one layer's cache) and the feed-forward (gate, its activation, and up).
     """
     widest = max(spec.layers, key=_ffn_size)
-    mixer = widest.mixer if isinstance(widest.mixer, AttentionSpec) else None
+    mixer = widest.mixer if isinstance(widest.mixer, ATTENTIONS) else None
     mixer = next(iter(spec.attentions), None) if mixer is None else mixer
     cached = max(2, KV_BYTES[recipe.kv_cache])  # int8 is widened to half precision for products
     outside = FLOAT_BYTES * prefill_chunk * (2 * spec.hidden_size + _between(spec))
@@ -247,7 +247,7 @@ def _between(spec: DecoderSpec) -> int:
     for layer in spec.layers:
         if isinstance(layer.ffn, MoeSpec):
             channels = max(channels, spec.hidden_size * (2 + layer.ffn.count))
-        if not isinstance(layer.mixer, AttentionSpec):
+        if not isinstance(layer.mixer, ATTENTIONS):
             channels = max(channels, layer.mixer.between)
     return channels
 

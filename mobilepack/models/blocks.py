@@ -12,13 +12,16 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from mobilepack.models.latent_attention import attend_latent
 from mobilepack.models.layer_spec import (
     AttentionSpec,
     FeedForwardSpec,
     LayerSpec,
     NormSpec,
+    RopeSpec,
     Shapes,
 )
+from mobilepack.models.mla_spec import LatentAttentionSpec
 from mobilepack.models.moe import mixture
 from mobilepack.models.moe_spec import MoeSpec
 from mobilepack.models.operators import Operators, Position
@@ -88,9 +91,11 @@ class Tables(nn.Module):
 
     def rotation(self, mixer: AttentionSpec) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Return cosines and sines of an attention."""
-        if mixer.rope is None:
-            return None
-        index = self._ropes.index(mixer.rope)
+        return None if mixer.rope is None else self.turns(mixer.rope)
+
+    def turns(self, rope: RopeSpec) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return cosines and sines of a rotation."""
+        index = self._ropes.index(rope)
         return getattr(self, f"cos_{index}"), getattr(self, f"sin_{index}")
 
     def biases(self, mixer: AttentionSpec) -> torch.Tensor | None:
@@ -108,7 +113,7 @@ class KeyValueCache(nn.Module):
     k_cache: torch.Tensor
     v_cache: torch.Tensor
 
-    def __init__(self, spec: AttentionSpec, max_seq_len: int) -> None:
+    def __init__(self, spec: AttentionSpec | LatentAttentionSpec, max_seq_len: int) -> None:
         super().__init__()
         for name in ("k_cache", "v_cache"):
             cache = torch.zeros(1, max_seq_len, spec.n_kv_heads, spec.head_dim)
@@ -277,6 +282,7 @@ def feed_forward(layer: Layer, h: torch.Tensor) -> torch.Tensor:
 
 MIXERS: dict[type, Callable[..., torch.Tensor]] = {
     AttentionSpec: attend,
+    LatentAttentionSpec: attend_latent,
     ShortConvSpec: short_conv,
     Mamba2Spec: mamba2,
     RgLruSpec: rg_lru,
@@ -287,6 +293,7 @@ FEED_FORWARDS: dict[type, Callable[..., torch.Tensor]] = {
 }
 STATES: dict[type, Callable[[Any, int], nn.Module]] = {
     AttentionSpec: KeyValueCache,
+    LatentAttentionSpec: KeyValueCache,
     ShortConvSpec: short_conv_states,
     Mamba2Spec: mamba2_states,
     RgLruSpec: rg_lru_states,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 FLOAT_MATRICES = re.compile(
-    r"positions\.weight|.*\.((shared_)?router|conv(_\w)?|(input|recurrent)_gate)\.weight"
+    r"positions\.weight|.*\.((shared_)?router|conv(_\w)?|(input|recurrent)_gate|[kv]_up)\.weight"
 )
 """Matrices that are no linear maps or decide too much: they stay in float32."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
+    from mobilepack.models.mla_spec import LatentAttentionSpec
     from mobilepack.models.moe_spec import MoeSpec
     from mobilepack.models.recurrent_spec import Mamba2Spec, RgLruSpec, ShortConvSpec
 
@@ -162,7 +163,7 @@ class FeedForwardSpec:
         return shapes | linear_shapes("down", hidden, self.size, self.bias)
 
 
-Mixer: TypeAlias = "AttentionSpec | ShortConvSpec | Mamba2Spec | RgLruSpec"
+Mixer: TypeAlias = "AttentionSpec | LatentAttentionSpec | ShortConvSpec | Mamba2Spec | RgLruSpec"
 FeedForward: TypeAlias = "FeedForwardSpec | MoeSpec"
 Form = Literal["pre", "post", "branch", "sandwich", "parallel", "parallel_two", "mixer"]
 

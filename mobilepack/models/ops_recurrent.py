@@ -115,27 +115,6 @@ def _(  # noqa: PLR0913
     return torch.empty_like(x)
 
 
-@torch.library.custom_op("mobilepack::block_linear", mutates_args=())
-def block_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """Multiply each block of channels by its own matrix, in float32.
-
-    Args:
-        x: `[1, seq, width]`.
-        weight: `[width, block]`: matrices `[in, out]`, one after the other.
-        bias: `[width]`.
-    """
-    block = weight.shape[1]
-    matrices = weight.view(-1, block, block)
-    blocks = x.unflatten(-1, (-1, block)).transpose(1, 2)
-    mixed: torch.Tensor = (blocks @ matrices).transpose(1, 2).flatten(2)
-    return mixed + bias
-
-
-@block_linear.register_fake
-def _(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    return torch.empty_like(x)
-
-
 @torch.library.custom_op("mobilepack::rg_lru", mutates_args=("state",))
 def rg_lru(
     x: torch.Tensor,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import nn
 
-from mobilepack.models import ops_recurrent as _ops  # noqa: F401  registers the operators
+from mobilepack.models import ops_blocks as _ops_blocks  # noqa: F401  registers the operators
+from mobilepack.models import ops_recurrent as _ops  # noqa: F401  likewise
 
 if TYPE_CHECKING:
     from mobilepack.models.blocks import Layer, Tables
@@ -99,7 +100,8 @@ def rg_lru(
     y = layer.ops.activation(layer.run("in_y", h), spec.activation)
     x = _convolved(layer, "conv", layer.run("in_x", h), state, position)
     gates = (
-        _OURS.block_linear(x, *layer.vectors(name)) for name in ("input_gate", "recurrent_gate")
+        _OURS.block_linear(x, *layer.vectors(name), spec.heads, False)
+        for name in ("input_gate", "recurrent_gate")
     )
     parameter = layer.weight("recurrent_param")
     mixed: torch.Tensor = _OURS.rg_lru(x, *gates, parameter, state.get("lru"), position)

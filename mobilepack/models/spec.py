@@ -13,6 +13,10 @@ from mobilepack.models.layer_spec import (
     Shapes,
     linear_shapes,
 )
+from mobilepack.models.mla_spec import LatentAttentionSpec
+
+ATTENTIONS = (AttentionSpec, LatentAttentionSpec)
+"""Mixers with a KV cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +77,10 @@ class DecoderSpec:
         return self.hidden_size if self.embed_size is None else self.embed_size
 
     @property
-    def attentions(self) -> tuple[AttentionSpec, ...]:
+    def attentions(self) -> tuple[AttentionSpec | LatentAttentionSpec, ...]:
         """The mixers that are attentions, one for each block that has one."""
         mixers = (layer.mixer for layer in self.layers)
-        return tuple(mixer for mixer in mixers if isinstance(mixer, AttentionSpec))
+        return tuple(mixer for mixer in mixers if isinstance(mixer, ATTENTIONS))
 
     @property
     def ropes(self) -> tuple[RopeSpec, ...]:

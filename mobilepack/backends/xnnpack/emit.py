@@ -17,6 +17,7 @@ from mobilepack.backends.xnnpack.layout import (
     FileMap,
     HeadRows,
     Matrix,
+    Padded,
     Positions,
     Region,
     Table,
@@ -130,7 +131,7 @@ def fill(
 
 
 def _small(
-    content: Bytes | Vector | Transposed | Table | Positions, sources: Sources
+    content: Bytes | Vector | Transposed | Padded | Table | Positions, sources: Sources
 ) -> npt.NDArray[Any] | bytes:
     """Return content that is not worth reading in chunks."""
     weights = sources.weights
@@ -141,6 +142,9 @@ def _small(
     if isinstance(content, Positions):
         end = content.start + content.count
         return weights.rows(content.parameter, content.start, end).numpy()
+    if isinstance(content, Padded):
+        matrix = weights.tensor(content.parameter)
+        return torch.nn.functional.pad(matrix, (0, content.width - matrix.shape[1])).numpy()
     if isinstance(content, Transposed):
         return weights.tensor(content.parameter).T.contiguous().numpy()
     return _vector(weights, content)

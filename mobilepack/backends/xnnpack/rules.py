@@ -13,6 +13,7 @@ import torch
 
 from mobilepack.backends.xnnpack.graph import Binary, Graph, Unary
 from mobilepack.backends.xnnpack.operands import Parts, UnknownGraphError, rotation_of
+from mobilepack.backends.xnnpack.rules_blocks import BLOCK_RULES
 from mobilepack.backends.xnnpack.rules_moe import MOE_RULES
 from mobilepack.backends.xnnpack.rules_norm import head_norm, layer_norm, rms_norm
 from mobilepack.backends.xnnpack.rules_recurrent import RECURRENT_RULES
@@ -150,4 +151,5 @@ RULES: dict[object, Rule] = {
     ROPE: _rope,
     **MOE_RULES,
     **RECURRENT_RULES,
+    **BLOCK_RULES,
 }

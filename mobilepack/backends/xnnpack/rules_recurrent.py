@@ -1,4 +1,4 @@
-"""The parts of mixers with a state that lie inside segments: convolutions, and maps in blocks."""
+"""The parts of mixers with a state that lie inside segments: convolutions."""
 
 from __future__ import annotations
 
@@ -55,22 +55,8 @@ def causal_conv(builder: SegmentBuilder, segment: Segment, node: Node, out: int 
     return graph.reshape(convolved, [1, 0, channels], [1, bound, channels], out)
 
 
-def block_linear(builder: SegmentBuilder, segment: Segment, node: Node, out: int | None) -> int:
-    """Multiply every block of channels by its own matrix."""
-    x, weight, bias = arguments(node)
-    graph, value, storage = segment.graph, builder.plain(segment, x), builder.storage
-    _, bound, width = graph.shape(value)
-    matrices = storage.blocks(graph, builder.parameter(weight))
-    count, block, _ = graph.shape(matrices)
-    split = graph.reshape(value, [0, count, block], [bound, count, block])
-    mixed = graph.matmul(graph.transpose(split, [1, 0, 2]), matrices)
-    flat = graph.reshape(graph.transpose(mixed, [1, 0, 2]), [1, 0, width], [1, bound, width])
-    return graph.binary("add", flat, storage.operand(graph, builder.parameter(bias)), out)
-
-
 _OURS = torch.ops.mobilepack
 
 RECURRENT_RULES: dict[object, Rule] = {
     _OURS.causal_conv.default: causal_conv,
-    _OURS.block_linear.default: block_linear,
 }

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mobilepack.backends.xnnpack.graph import Graph
-from mobilepack.backends.xnnpack.layout import HeadRows, Layout, Matrix, Transposed, Vector
+from mobilepack.backends.xnnpack.layout import HeadRows, Layout, Matrix, Padded, Transposed, Vector
 from mobilepack.models.encodings import linear_encoding
 
 
@@ -134,14 +134,22 @@ class Storage:
         added = None if bias is None else self._bias(graph, bias, None)
         return graph.packed(weight, [1, taps, 1, channels]), added
 
-    def blocks(self, graph: Graph, weight: str) -> int:
-        """Return square matrices `[blocks, size, size]`, in float32."""
+    def blocks(self, graph: Graph, weight: str, count: int, width: int | None) -> int:
+        """Return matrices `[count, rows, columns]` in float32, columns filled up with zeros.
+
+        Args:
+            graph: That uses them.
+            weight: `[count * rows, columns]`.
+            count: How many there are.
+            width: Columns to fill up to; None: none.
+        """
         weight = self._first.get(weight, weight)
-        rows, size = self._shapes[weight]
+        rows, columns = self._shapes[weight]
+        wide = width or columns
         if not self.layout.has(weight):
-            self.tally.add("fp32", rows * size, 4 * rows * size)
-        content = Matrix(weight, "fp32", 0, "values")
-        return graph.operand((weight, 4 * rows * size, content), [rows // size, size, size])
+            self.tally.add("fp32", rows * columns, 4 * rows * wide)
+        content = Padded(weight, wide)
+        return graph.operand((weight, 4 * rows * wide, content), [count, rows // count, wide])
 
     def _shares_int4(self, weight: str, encoding: str, group: int) -> bool:
         """Whether an embedding table holds this weight's integers.

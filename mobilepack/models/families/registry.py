@@ -21,6 +21,7 @@ BUILT_IN = (
     "lfm2",
     "llama",
     "mamba2",
+    "minicpm3",
     "mistral",
     "mixtral",
     "olmoe",
