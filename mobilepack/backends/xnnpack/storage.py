@@ -148,8 +148,8 @@ class Storage:
         wide = width or columns
         if not self.layout.has(weight):
             self.tally.add("fp32", rows * columns, 4 * rows * wide)
-        content = Padded(weight, wide)
-        return graph.operand((weight, 4 * rows * wide, content), [count, rows // count, wide])
+        self.layout.name(weight, 4 * rows * wide, Padded(weight, wide))
+        return graph.packed(weight, [count, rows // count, wide])
 
     def _shares_int4(self, weight: str, encoding: str, group: int) -> bool:
         """Whether an embedding table holds this weight's integers.
