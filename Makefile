@@ -12,8 +12,8 @@ OUT ?= out/demo
 BENCH ?= --shapes smollm2-135m
 GENERATED := README.md targets/README.md docs/reference/cli.md docs/performance.md
 
-.PHONY: help env demo check test bench lint types floors docs docs-check fast slow format transcript \
-  constraints clean
+.PHONY: help env demo check test bench lint types floors docs docs-check fast slow format models \
+  transcript constraints clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -58,6 +58,9 @@ format: env ## put the code into shape
 
 docs: env ## write the generated parts of README and docs again
 	$(BIN)/cog -r -I docs $(GENERATED)
+
+models: env ## check every family and write docs/models.md
+	$(BIN)/python -m tests.matrix
 
 transcript: env ## run the demo and put what it prints into README.md
 	$(BIN)/python .ci/transcript.py

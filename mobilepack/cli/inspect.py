@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from mobilepack.cli import options, render
+from mobilepack.models.layer_spec import AttentionSpec
+from mobilepack.models.mla_spec import LatentAttentionSpec
+from mobilepack.models.moe_spec import MoeSpec
+from mobilepack.models.recurrent_spec import Mamba2Spec, ShortConvSpec
 
 if TYPE_CHECKING:
     from mobilepack.commands.inspect import CheckpointView, PackageView
+    from mobilepack.models.layer_spec import FeedForward, Mixer
     from mobilepack.models.spec import DecoderSpec
 
 
@@ -48,6 +53,28 @@ def command(
         print_package(view)
 
 
+def mixer_words(mixer: Mixer) -> str:
+    """Describe what mixes the tokens of a block."""
+    if isinstance(mixer, AttentionSpec):
+        heads = f"{mixer.n_heads} heads, {mixer.n_kv_heads} key/value heads of {mixer.head_dim}"
+        return heads + (f", window {mixer.window}" if mixer.window else "")
+    if isinstance(mixer, LatentAttentionSpec):
+        return f"{mixer.n_heads} heads over a latent of {mixer.kv_rank} + {mixer.rope.dim}"
+    if isinstance(mixer, Mamba2Spec):
+        return f"state-space model of {mixer.n_heads} heads of {mixer.head_dim} x {mixer.state}"
+    if isinstance(mixer, ShortConvSpec):
+        return f"convolution over {mixer.conv.taps} tokens"
+    return f"linear recurrent unit of {mixer.width}"
+
+
+def ffn_words(ffn: FeedForward | None) -> str:
+    """Describe the feed-forward of a block; nothing where it has none."""
+    if isinstance(ffn, MoeSpec):
+        shared = "" if ffn.shared is None else f" and a shared one of {ffn.shared.size}"
+        return f"{ffn.count} of {ffn.experts} experts of {ffn.size}{shared}"
+    return "" if ffn is None else f"feed-forward {ffn.size}"
+
+
 def print_checkpoint(view: CheckpointView) -> None:
     """Print a checkpoint's decoder, sizes, tokenizer and licence."""
     spec = view.spec
@@ -59,10 +86,8 @@ def print_checkpoint(view: CheckpointView) -> None:
     render.line(f"family      {spec.family}")
     render.line(f"parameters  {view.parameters:,} ({', '.join(view.dtypes)})")
     for kind in view.layers:
-        layer, mixer = kind.layer, kind.layer.mixer
-        heads = f"{mixer.n_heads} heads, {mixer.n_kv_heads} key/value heads of {mixer.head_dim}"
-        window = f", window {mixer.window}" if mixer.window else ""
-        render.line(f"layers      {kind.count} × {heads}, feed-forward {layer.ffn.size}{window}")
+        parts = [mixer_words(kind.layer.mixer), ffn_words(kind.layer.ffn)]
+        render.line(f"layers      {kind.count} × {', '.join(part for part in parts if part)}")
     tied = "tied to" if spec.tied_head else "separate from"
     render.line(f"width       {spec.hidden_size}, vocabulary {spec.vocab_size:,}, head {tied} it")
     render.line(f"positions   {spec.max_positions:,}{_positions(spec)}")

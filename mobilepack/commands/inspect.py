@@ -112,7 +112,7 @@ def _checkpoint_view(opened: LoadedModel) -> CheckpointView:
         parameters=opened.weights.parameters(),
         dtypes=tuple(sorted({checkpoint.info(key).dtype for key in checkpoint.files})),
         components=_components(opened),
-        kv_bytes_per_token=sum(2 * 4 * layer.mixer.kv_size for layer in spec.layers),
+        kv_bytes_per_token=sum(2 * 4 * mixer.kv_size for mixer in spec.attentions),
         tokenizer_files=tuple(n for n in TOKENIZER_FILES if (checkpoint.folder / n).is_file()),
         chat_template=_has_chat_template(checkpoint.folder),
         licence=checkpoint.licence,
@@ -139,7 +139,7 @@ def _components(opened: LoadedModel) -> tuple[StoredComponent, ...]:
         parameters = math.prod(source.shape)
         whole = sum(math.prod(info.shape) for info in stored)
         size = sum(info.nbytes for info in stored) * parameters // max(whole, 1)
-        total = totals[component_of(name)]
+        total = totals[component_of(name, opened.spec)]
         total[0], total[1], total[2] = total[0] + 1, total[1] + parameters, total[2] + size
     return tuple(StoredComponent(name, *total) for name, total in totals.items())
 

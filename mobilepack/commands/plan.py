@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from mobilepack.commands.build import BuildOptions
 from mobilepack.commands.components import COMPONENTS, component_of
 from mobilepack.contract.manifest import BuildPlan, Recipe
-from mobilepack.models.encodings import embedding_encoding, linear_encoding
-from mobilepack.models.spec import DecoderSpec, parameter_shapes
+from mobilepack.models.encodings import FLOAT_MATRICES, embedding_encoding, linear_encoding
+from mobilepack.models.layer_spec import LayerSpec
+from mobilepack.models.moe_spec import MoeSpec
+from mobilepack.models.spec import ATTENTIONS, DecoderSpec, parameter_shapes
 from mobilepack.models.tables import table_shapes
 from mobilepack.models.weights import open_model
 from mobilepack.models.zoo import embedded_path
@@ -23,7 +25,7 @@ ROW_SCALE_BYTES = 4  # float32, one per int8 row
 KV_BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
 
 # Delegates' graphs and the flatbuffer, fitted to builds of 4 to 30 layers (executorch 1.5.1).
-PROGRAM_BYTES, PROGRAM_BYTES_PER_LAYER = 8_000, 12_000
+PROGRAM_BYTES, PROGRAM_BYTES_PER_LAYER, PROGRAM_BYTES_PER_EXPERT = 8_000, 12_000, 4_500
 
 # Fitted to the three builds named: CPU seconds of the whole command, flight recorder included.
 START_S, PER_LAYER_S, PER_BILLION_S = 5.0, 0.12, 17.5
@@ -50,7 +52,7 @@ class Prediction:
         file_bytes: Length of model.pte.
         components: Its parts.
         kv_bytes_per_token: Keys and values of one position, all layers.
-        kv_cache_bytes: At `max_seq_len`.
+        kv_cache_bytes: At `max_seq_len`; with the states of recurrent mixers.
         activations_bytes: Intermediate tensors of the longest call.
         ram_bytes: Of the loaded program while it runs: parameters, KV cache and activations.
         build_cpu_s: Estimated CPU seconds of the build.
@@ -96,7 +98,7 @@ def predict(build: BuildPlan, spec: DecoderSpec, parameters: int) -> Prediction:
     """Compute the costs of a build plan from the model's shapes."""
     components = tuple(program_components(spec, build.recipe, build.max_seq_len))
     per_token = kv_bytes_per_token(spec, build.recipe)
-    cache = per_token * build.max_seq_len
+    cache = per_token * build.max_seq_len + state_bytes(spec)
     activations = activation_bytes(spec, build.recipe, build.max_seq_len, build.prefill_chunk)
     return Prediction(
         target=build.target,
@@ -124,7 +126,7 @@ def program_components(spec: DecoderSpec, recipe: Recipe, max_seq_len: int) -> I
         if name == "positions.weight":  # rows beyond the longest sequence are left out
             shape = (min(shape[0], max_seq_len), shape[1])
         shared = name == "head.weight" and head_shares_values(spec, recipe)
-        total = totals[component_of(name)]
+        total = totals[component_of(name, spec)]
         total[0] += 0 if shared else math.prod(shape)
         total[1] += stored_bytes(name, shape, recipe, shared=shared)
     for component, (parameters, size) in totals.items():
@@ -163,7 +165,7 @@ def stored_bytes(name: str, shape: tuple[int, ...], recipe: Recipe, *, shared: b
 
 def encoding_of(name: str, columns: int, recipe: Recipe) -> tuple[str, int]:
     """Return a matrix' storage and group; where groups do not divide the columns, what is taken."""
-    if name == "positions.weight":
+    if FLOAT_MATRICES.fullmatch(name):
         return "fp32", 0
     if name == "embed.weight":
         return embedding_encoding(columns, recipe.embedding, recipe.group_size)
@@ -185,19 +187,27 @@ def kv_bytes_per_token(spec: DecoderSpec, recipe: Recipe) -> int:
     """
     width = KV_BYTES[recipe.kv_cache]
     if recipe.kv_cache == "int8":
-        mixers = [layer.mixer for layer in spec.layers]
-        return sum(2 * (mixer.kv_size + FLOAT_BYTES * mixer.n_kv_heads) for mixer in mixers)
+        return sum(2 * (m.kv_size + FLOAT_BYTES * m.n_kv_heads) for m in spec.attentions)
     return sum(
-        layer.mixer.kv_size * (width + (FLOAT_BYTES if layer.mixer.qkv_bias else width))
-        for layer in spec.layers
+        mixer.kv_size * (width + (FLOAT_BYTES if mixer.qkv_bias else width))
+        for mixer in spec.attentions
     )
+
+
+def state_bytes(spec: DecoderSpec) -> int:
+    """Return the bytes of the recurrent mixers' states, whatever the length."""
+    mixers = [layer.mixer for layer in spec.layers]
+    numbers = [mixer.state_numbers for mixer in mixers if not isinstance(mixer, ATTENTIONS)]
+    return FLOAT_BYTES * sum(numbers) + (8 if numbers else 0)  # and the next position
 
 
 def program_bytes(spec: DecoderSpec, max_seq_len: int) -> int:
     """Return the bytes that are no weights: position tables, delegates' graphs, the flatbuffer."""
     numbers = sum(math.prod(shape) for shape in table_shapes(spec, max_seq_len).values())
     tables = FLOAT_BYTES * (numbers + max_seq_len)  # and 0, 1, 2, …
-    return tables + PROGRAM_BYTES + PROGRAM_BYTES_PER_LAYER * len(spec.layers)
+    moes = [layer.ffn for layer in spec.layers if isinstance(layer.ffn, MoeSpec)]
+    experts = PROGRAM_BYTES_PER_EXPERT * sum(moe.experts for moe in moes)
+    return tables + PROGRAM_BYTES + PROGRAM_BYTES_PER_LAYER * len(spec.layers) + experts
 
 
 def activation_bytes(
@@ -209,16 +219,37 @@ def activation_bytes(
     mask, or the logits. Inside: the larger of attention (scores before and after the softmax,
     copies of one layer's cache) and the feed-forward (gate, its activation, and up).
     """
-    layer = max(spec.layers, key=lambda item: item.ffn.size).mixer
-    widest = max(item.ffn.size for item in spec.layers)
+    widest = max(spec.layers, key=_ffn_size)
+    mixer = widest.mixer if isinstance(widest.mixer, ATTENTIONS) else None
+    mixer = next(iter(spec.attentions), None) if mixer is None else mixer
     cached = max(2, KV_BYTES[recipe.kv_cache])  # int8 is widened to half precision for products
-    hidden = FLOAT_BYTES * (2 * spec.hidden_size + layer.q_size)
-    outside = prefill_chunk * (hidden + cached * (layer.q_size + 2 * layer.kv_size))
-    outside += FLOAT_BYTES * prefill_chunk * max_seq_len
-    scores = 2 * FLOAT_BYTES * layer.n_heads * prefill_chunk * max_seq_len
-    copies = 2 * cached * max_seq_len * layer.kv_size
-    ffn = 3 * FLOAT_BYTES * prefill_chunk * widest
-    return max(outside, FLOAT_BYTES * spec.vocab_size) + max(scores + copies, ffn)
+    outside = FLOAT_BYTES * prefill_chunk * (2 * spec.hidden_size + _between(spec))
+    inside = 3 * FLOAT_BYTES * prefill_chunk * _ffn_size(widest)
+    if mixer is not None:
+        outside += prefill_chunk * (FLOAT_BYTES * mixer.q_size)
+        outside += prefill_chunk * cached * (mixer.q_size + 2 * mixer.kv_size)
+        outside += FLOAT_BYTES * prefill_chunk * max_seq_len
+        scores = 2 * FLOAT_BYTES * mixer.n_heads * prefill_chunk * max_seq_len
+        inside = max(inside, scores + 2 * cached * max_seq_len * mixer.kv_size)
+    return max(outside, FLOAT_BYTES * spec.vocab_size) + inside
+
+
+def _ffn_size(layer: LayerSpec) -> int:
+    return 0 if layer.ffn is None else layer.ffn.size
+
+
+def _between(spec: DecoderSpec) -> int:
+    """Return the channels per token that lie between segments beside an attention's.
+
+    Experts: what they take, make, and make of every token; a recurrence: its operands and result.
+    """
+    channels = 0
+    for layer in spec.layers:
+        if isinstance(layer.ffn, MoeSpec):
+            channels = max(channels, spec.hidden_size * (2 + layer.ffn.count))
+        if not isinstance(layer.mixer, ATTENTIONS):
+            channels = max(channels, layer.mixer.between)
+    return channels
 
 
 def build_cpu_s(parameters: int, layers: int) -> float:

@@ -7,19 +7,33 @@ mixer or a feed-forward does with them is a function, found by the type of its s
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
+from mobilepack.models.latent_attention import attend_latent
 from mobilepack.models.layer_spec import (
     AttentionSpec,
     FeedForwardSpec,
     LayerSpec,
     NormSpec,
+    RopeSpec,
     Shapes,
 )
+from mobilepack.models.mla_spec import LatentAttentionSpec
+from mobilepack.models.moe import mixture
+from mobilepack.models.moe_spec import MoeSpec
 from mobilepack.models.operators import Operators, Position
+from mobilepack.models.recurrent import (
+    mamba2,
+    mamba2_states,
+    rg_lru,
+    rg_lru_states,
+    short_conv,
+    short_conv_states,
+)
+from mobilepack.models.recurrent_spec import Mamba2Spec, RgLruSpec, ShortConvSpec
 from mobilepack.models.spec import DecoderSpec
 from mobilepack.models.tables import table_shapes
 
@@ -77,9 +91,11 @@ class Tables(nn.Module):
 
     def rotation(self, mixer: AttentionSpec) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Return cosines and sines of an attention."""
-        if mixer.rope is None:
-            return None
-        index = self._ropes.index(mixer.rope)
+        return None if mixer.rope is None else self.turns(mixer.rope)
+
+    def turns(self, rope: RopeSpec) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return cosines and sines of a rotation."""
+        index = self._ropes.index(rope)
         return getattr(self, f"cos_{index}"), getattr(self, f"sin_{index}")
 
     def biases(self, mixer: AttentionSpec) -> torch.Tensor | None:
@@ -97,7 +113,7 @@ class KeyValueCache(nn.Module):
     k_cache: torch.Tensor
     v_cache: torch.Tensor
 
-    def __init__(self, spec: AttentionSpec, max_seq_len: int) -> None:
+    def __init__(self, spec: AttentionSpec | LatentAttentionSpec, max_seq_len: int) -> None:
         super().__init__()
         for name in ("k_cache", "v_cache"):
             cache = torch.zeros(1, max_seq_len, spec.n_kv_heads, spec.head_dim)
@@ -134,6 +150,8 @@ class Layer(nn.Module):
         if last:  # both at once: what follows is one segment
             mixed, x = self.ops.last_token(mixed), self.ops.last_token(x)
         x = self._joined(x, self.run("o", mixed), "attn")
+        if self.spec.ffn is None:
+            return x
         h = x if form in ("post", "branch") else self.norm("mlp_norm", x)
         return self._joined(x, self._feed(h), "mlp")
 
@@ -181,6 +199,11 @@ class Layer(nn.Module):
         mapped: torch.Tensor = getattr(self, name)(x)
         return mapped
 
+    def weight(self, name: str) -> torch.Tensor:
+        """Return one of this block's matrices."""
+        matrix: torch.Tensor = getattr(self, name).weight
+        return matrix
+
     def vectors(self, name: str) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """Return weight and bias of one of this block's norms."""
         module = getattr(self, name, None)
@@ -208,16 +231,14 @@ def attend(
     layer: Layer, h: torch.Tensor, state: KeyValueCache, tables: Tables, position: Position
 ) -> torch.Tensor:
     """Return what the heads gather, `[1, seq, q_size]`."""
-    spec, ops = layer.spec.mixer, layer.ops
+    spec, ops = cast(AttentionSpec, layer.spec.mixer), layer.ops
     q, k, v = (layer.run(name, h) for name in "qkv")
-    if spec.clip is not None:
-        q, k, v = (x.clamp(-spec.clip, spec.clip) for x in (q, k, v))
     q = _placed(layer, "q", q, tables, position)
     k = _placed(layer, "k", k, tables, position)
     return ops.attention(
         q,
         k,
-        v,
+        _clipped(spec, v),
         state.k_cache,
         state.v_cache,
         position,
@@ -228,16 +249,21 @@ def attend(
     )
 
 
+def _clipped(spec: AttentionSpec, x: torch.Tensor) -> torch.Tensor:
+    return x if spec.clip is None else x.clamp(-spec.clip, spec.clip)
+
+
 def _placed(
     layer: Layer, name: str, x: torch.Tensor, tables: Tables, position: Position
 ) -> torch.Tensor:
     """Normalise and rotate queries or keys."""
-    spec, ops = layer.spec.mixer, layer.ops
+    spec, ops = cast(AttentionSpec, layer.spec.mixer), layer.ops
     heads = spec.n_heads if name == "q" else spec.n_kv_heads
     if spec.qk_norm is not None:
         norm, groups = spec.qk_norm.norm, 1 if spec.qk_norm.scope == "all" else heads
         vectors = layer.vectors(f"{name}_norm")
         x = ops.head_norm(x, *vectors, groups, norm.eps, norm.kind == "layer")
+    x = _clipped(spec, x)
     rotation = tables.rotation(spec)
     if rotation is None or spec.rope is None:
         return x
@@ -246,7 +272,7 @@ def _placed(
 
 def feed_forward(layer: Layer, h: torch.Tensor) -> torch.Tensor:
     """Return what the feed-forward adds."""
-    spec, activation = layer.spec.ffn, layer.ops.activation
+    spec, activation = cast(FeedForwardSpec, layer.spec.ffn), layer.ops.activation
     if spec.gated:  # the gate first, so that `up` is not alive beside both its forms
         inner = activation(layer.run("gate", h), spec.activation) * layer.run("up", h)
     else:
@@ -254,6 +280,21 @@ def feed_forward(layer: Layer, h: torch.Tensor) -> torch.Tensor:
     return layer.run("down", inner)
 
 
-MIXERS: dict[type, Callable[..., torch.Tensor]] = {AttentionSpec: attend}
-FEED_FORWARDS: dict[type, Callable[..., torch.Tensor]] = {FeedForwardSpec: feed_forward}
-STATES: dict[type, Callable[[Any, int], nn.Module]] = {AttentionSpec: KeyValueCache}
+MIXERS: dict[type, Callable[..., torch.Tensor]] = {
+    AttentionSpec: attend,
+    LatentAttentionSpec: attend_latent,
+    ShortConvSpec: short_conv,
+    Mamba2Spec: mamba2,
+    RgLruSpec: rg_lru,
+}
+FEED_FORWARDS: dict[type, Callable[..., torch.Tensor]] = {
+    FeedForwardSpec: feed_forward,
+    MoeSpec: mixture,
+}
+STATES: dict[type, Callable[[Any, int], nn.Module]] = {
+    AttentionSpec: KeyValueCache,
+    LatentAttentionSpec: KeyValueCache,
+    ShortConvSpec: short_conv_states,
+    Mamba2Spec: mamba2_states,
+    RgLruSpec: rg_lru_states,
+}

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
+FLOAT_MATRICES = re.compile(
+    r"positions\.weight|.*\.((shared_)?router|conv(_\w)?|(input|recurrent)_gate|[kv]_up)\.weight"
+)
+"""Matrices that are no linear maps or decide too much: they stay in float32."""
+
 GROUP_SIZES = (128, 64, 32)  # XNNPACK wants multiples of 32 (xnnpack.h, qbint4 block size)
 EMBEDDING_GROUP = 32
 

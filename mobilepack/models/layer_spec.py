@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from mobilepack.models.mla_spec import LatentAttentionSpec
+    from mobilepack.models.moe_spec import MoeSpec
+    from mobilepack.models.recurrent_spec import Mamba2Spec, RgLruSpec, ShortConvSpec
 
 RopeKind = Literal["default", "linear", "dynamic", "llama3", "yarn", "longrope"]
 Activation = Literal["silu", "gelu", "gelu_tanh", "gelu_quick", "relu", "relu2"]
@@ -100,7 +105,7 @@ class AttentionSpec:
         alibi: Linear biases on the scores.
         scale: Factor on the scores; None: `head_dim ** -0.5`.
         softcap: Scores become `softcap * tanh(score / softcap)`.
-        clip: Queries, keys and values are clamped to [-clip, clip].
+        clip: Queries, keys and values are clamped to [-clip, clip], after their norms.
     """
 
     n_heads: int
@@ -158,9 +163,9 @@ class FeedForwardSpec:
         return shapes | linear_shapes("down", hidden, self.size, self.bias)
 
 
-Mixer = AttentionSpec
-FeedForward = FeedForwardSpec
-Form = Literal["pre", "post", "branch", "sandwich", "parallel", "parallel_two"]
+Mixer: TypeAlias = "AttentionSpec | LatentAttentionSpec | ShortConvSpec | Mamba2Spec | RgLruSpec"
+FeedForward: TypeAlias = "FeedForwardSpec | MoeSpec"
+Form = Literal["pre", "post", "branch", "sandwich", "parallel", "parallel_two", "mixer"]
 
 # The norms of each form of a block, by the name of their parameters.
 FORM_NORMS: dict[Form, tuple[str, ...]] = {
@@ -170,6 +175,7 @@ FORM_NORMS: dict[Form, tuple[str, ...]] = {
     "sandwich": ("attn_norm", "attn_post_norm", "mlp_norm", "mlp_post_norm"),
     "parallel": ("attn_norm",),
     "parallel_two": ("attn_norm", "mlp_norm"),
+    "mixer": ("attn_norm",),
 }
 
 
@@ -180,13 +186,14 @@ class LayerSpec:
     Attributes:
         form: Where the norms stand. With the sub-layer f: `pre` x + f(norm(x)); `post`
             norm(x + f(x)); `branch` x + norm(f(x)); `sandwich` x + norm'(f(norm(x))); `parallel`
-            x + attention(norm(x)) + mlp(norm(x)); `parallel_two` the same with a norm each.
+            x + attention(norm(x)) + mlp(norm(x)); `parallel_two` the same with a norm each;
+            `mixer` x + mixer(norm(x)), without a feed-forward.
         shares: Index of the earlier block whose parameters this one uses too; its KV cache is its
             own.
     """
 
     mixer: Mixer
-    ffn: FeedForward
+    ffn: FeedForward | None
     norm: NormSpec
     form: Form = "pre"
     shares: int | None = None
@@ -196,7 +203,8 @@ class LayerSpec:
         shapes: Shapes = {}
         for name in FORM_NORMS[self.form]:
             shapes |= self.norm.shapes(name, hidden)
-        return shapes | self.mixer.shapes(hidden) | self.ffn.shapes(hidden)
+        shapes |= self.mixer.shapes(hidden)
+        return shapes if self.ffn is None else shapes | self.ffn.shapes(hidden)
 
 
 def linear_shapes(name: str, rows: int, columns: int, bias: bool) -> Shapes:

@@ -102,10 +102,13 @@ def _longrope(
     import torch
 
     original = numbers["original_max_position_embeddings"]
-    factors = rope.long if max_seq_len > original else rope.short
+    longer = max_seq_len > original
+    factors = rope.long if longer else rope.short
     divisors = torch.tensor(factors, dtype=torch.float32)
     inverse = 1.0 / (divisors * rope.theta ** _exponents(rope.dim))
     given, factor = numbers.get("attention_factor"), numbers["factor"]
+    # Phi-3.5-MoE names the factor on cosines and sines for either side.
+    given = numbers.get("long_mscale" if longer else "short_mscale", given)
     if given is not None:
         return inverse, given
     scale = 1.0 if factor <= 1.0 else math.sqrt(1 + math.log(factor) / math.log(original))

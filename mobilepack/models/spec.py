@@ -6,12 +6,17 @@ from dataclasses import dataclass
 
 from mobilepack.models.layer_spec import (
     AlibiSpec,
+    AttentionSpec,
     LayerSpec,
     NormSpec,
     RopeSpec,
     Shapes,
     linear_shapes,
 )
+from mobilepack.models.mla_spec import LatentAttentionSpec
+
+ATTENTIONS = (AttentionSpec, LatentAttentionSpec)
+"""Mixers with a KV cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +77,21 @@ class DecoderSpec:
         return self.hidden_size if self.embed_size is None else self.embed_size
 
     @property
+    def attentions(self) -> tuple[AttentionSpec | LatentAttentionSpec, ...]:
+        """The mixers that are attentions, one for each block that has one."""
+        mixers = (layer.mixer for layer in self.layers)
+        return tuple(mixer for mixer in mixers if isinstance(mixer, ATTENTIONS))
+
+    @property
     def ropes(self) -> tuple[RopeSpec, ...]:
         """The different rotations, in the order of their first use."""
-        found = (layer.mixer.rope for layer in self.layers)
+        found = (mixer.rope for mixer in self.attentions)
         return tuple(dict.fromkeys(rope for rope in found if rope is not None))
 
     @property
     def alibis(self) -> tuple[tuple[AlibiSpec, int], ...]:
         """The different linear biases with their number of heads, in the order of first use."""
-        found = ((layer.mixer.alibi, layer.mixer.n_heads) for layer in self.layers)
+        found = ((mixer.alibi, mixer.n_heads) for mixer in self.attentions)
         return tuple(dict.fromkeys((alibi, heads) for alibi, heads in found if alibi is not None))
 
 
@@ -99,6 +110,8 @@ class TensorSource:
         more: Further tensors whose rows follow, each as many as the first.
         scale: Factor on every number that is read.
         offset: Added to every number after that.
+        stored: Shape of the tensor where its axes are others; its numbers are then taken as rows of
+            the parameter's size, one after the other.
     """
 
     key: str
@@ -109,6 +122,7 @@ class TensorSource:
     more: tuple[str, ...] = ()
     scale: float = 1.0
     offset: float = 0.0
+    stored: tuple[int, ...] = ()
 
     @property
     def keys(self) -> tuple[str, ...]:

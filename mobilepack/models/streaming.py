@@ -15,7 +15,8 @@ import torch
 import torch.fx
 
 from mobilepack.models.encodings import embedding_encoding, linear_encoding
-from mobilepack.models.graph import arguments, fixed, operators, parameter_names
+from mobilepack.models.graph import arguments, fixed, operators, parameter_names, shape
+from mobilepack.models.moe import ExpertLane, run_experts
 from mobilepack.models.quantization import (
     fake_quantise_activations,
     fake_quantise_heads,
@@ -25,6 +26,9 @@ from mobilepack.models.quantization import (
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx import Node
+
+_STATES = "caches."
+"""How the names of the decoder's states begin; every lane starts with zeros."""
 
 _CHUNK_ELEMENTS = 1 << 21  # elements of a weight in memory at once, 8 MB in float32
 
@@ -121,6 +125,7 @@ class _Walk:
             aten.embedding.default: self._embedding,
             aten.linear.default: self._linear,
             mobilepack.attention.default: self._attention,
+            mobilepack.experts.default: self._experts,
             mobilepack.last_token.default: lambda node: self._values[arguments(node)[0]],
         }
 
@@ -156,6 +161,8 @@ class _Walk:
         name = self._names.get(argument.name)
         if name is None:  # `input_pos`: every lane starts at 0
             return torch.zeros(1, dtype=torch.long)
+        if name.startswith(_STATES):
+            return torch.zeros([int(size) for size in shape(argument)])
         return self._tables[name] if name in self._tables else self._parameters.tensor(name)
 
     def _embedding(self, node: Node) -> Value:
@@ -217,6 +224,17 @@ class _Walk:
             results.append(outputs[group][start : start + length].unsqueeze(0))
             position[group] = start + length
         return results
+
+    def _experts(self, node: Node) -> Value:
+        x, chosen, *matrices, activation = arguments(node)
+        lanes = [
+            ExpertLane(value, picks, lane.quantisation.group)
+            for value, picks, lane in zip(
+                self._values[x], self._values[chosen], self._lanes, strict=True
+            )
+        ]
+        gate, up, down = (self._names[matrix.name] for matrix in matrices)
+        return run_experts(self._parameters, (gate, up, down), lanes, activation)
 
     def _attention(self, node: Node) -> Value:
         kv_heads, head_dim = fixed(arguments(node)[3], 2), fixed(arguments(node)[3], 3)

@@ -125,14 +125,28 @@ class Weights:
         ]
         if len(runs) == 1:
             key, begin, end = runs[0]
-            return self.checkpoint.rows(key, begin, end, out)
+            return self._read(source, key, (begin, end), out)
         if out is None:
             out = torch.empty((stop - start, *source.shape[1:]), dtype=torch.float32)
         at = 0
         for key, begin, end in runs:
-            self.checkpoint.rows(key, begin, end, out[at : at + end - begin])
+            self._read(source, key, (begin, end), out[at : at + end - begin])
             at += end - begin
         return out
+
+    def _read(
+        self, source: TensorSource, key: str, run: tuple[int, int], out: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Read rows of a tensor, which are not its first axis where it is stored otherwise."""
+        begin, end = run
+        if not source.stored:
+            return self.checkpoint.rows(key, begin, end, out)
+        row = source.shape[1:]
+        each = math.prod(source.stored[1:]) // math.prod(row)
+        first = begin // each
+        block = self.checkpoint.rows(key, first, -(-end // each)).reshape(-1, *row)
+        rows = block[begin - first * each : end - first * each]
+        return rows.clone() if out is None else out.copy_(rows)
 
     def _transposed(self, source: TensorSource, start: int, stop: int) -> torch.Tensor:
         """Read rows of a parameter that is stored as [in, out], a block of inputs at a time."""
@@ -230,6 +244,8 @@ def _plain_part(source: TensorSource) -> TensorSource:
 def _whole_shape(parts: Iterable[TensorSource]) -> tuple[int, ...]:
     """Return the shape of the tensor that parts are taken from, if they are to cover it."""
     ordered = sorted(parts, key=lambda part: part.start)
+    if ordered[0].stored:
+        return ordered[0].stored
     shape = (sum(part.shape[0] for part in ordered), *ordered[0].shape[1:])
     return shape[::-1] if ordered[0].transposed else shape
 

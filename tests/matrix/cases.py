@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.models.hybrids import HYBRIDS
+
 CONTEXT, CHUNK = 40, 24
 
 _LLAMA: dict[str, Any] = {
@@ -366,5 +368,20 @@ CASES: tuple[Case, ...] = (
             "normalization_layer_name": "rms_norm",
         },
         note="reference: written from the paper",
+    ),
+    *(
+        Case(name.replace("_", "-"), name, feature, HYBRIDS[name].keys)
+        for name, feature in (
+            ("mixtral", "mixture of experts, window"),
+            ("qwen2_moe", "shared expert, windows"),
+            ("qwen3_moe", "mixture of experts, a dense block"),
+            ("olmoe", "mixture of experts, clip_qkv"),
+            ("granitemoe", "mixture of experts, factors"),
+            ("phimoe", "sparse mixer routing, longrope"),
+            ("minicpm3", "latent attention (MLA)"),
+            ("lfm2", "short convolutions beside attention"),
+            ("mamba2", "state space model"),
+            ("recurrent_gemma", "gated linear recurrence, local attention"),
+        )
     ),
 )

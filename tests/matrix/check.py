@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -84,8 +83,8 @@ def _measure(case: Case, reference: Reference, model: LoadedModel, folder: Path)
     tables = make_tables(model.spec, case.context)
     eager = Eager(exported, model.weights, tables)
     prompts = [random_ids(model.spec, first + DECODE, seed) for seed, first in enumerate(PREFILLS)]
-    fp32, _ = _program(exported, model, tables, FP32, folder / "fp32.pte")
-    quantised, lowered = _program(exported, model, tables, QUANTISED, folder / "8da4w.pte")
+    fp32, _ = _program(eager, model, case.context, FP32, folder / "fp32.pte")
+    quantised, lowered = _program(eager, model, case.context, QUANTISED, folder / "8da4w.pte")
     kind = quantisation_of(QUANTISED)
     rounded = eager.run([Lane(ids, kind) for ids in prompts])
     moved = eager.run([Lane(ids, kind, PERTURBATION) for ids in prompts])
@@ -104,15 +103,12 @@ def _measure(case: Case, reference: Reference, model: LoadedModel, folder: Path)
 
 
 def _program(
-    exported: Any, model: LoadedModel, tables: dict[str, torch.Tensor], recipe: Recipe, path: Path
+    eager: Eager, model: LoadedModel, context: int, recipe: Recipe, path: Path
 ) -> tuple[Program, Lowered]:
     identities = {name: model.weights.identity(name) for name in parameter_shapes(model.spec)}
-    length = int(next(iter(exported.range_constraints.values())).upper)
-    assert length == CHUNK
-    context = next(b.shape[1] for n, b in exported.named_buffers() if n.endswith("k_cache"))
-    lowered = Lowering(exported, recipe, identities, context).run({"get_bos_id": 0})
+    lowered = Lowering(eager.exported, recipe, identities, context).run({"get_bos_id": 0})
     file = ProgramFile(path, len(lowered.head))
-    fill(file, lowered.layout, Sources(model.weights, tables))
+    fill(file, lowered.layout, Sources(model.weights, eager.tables))
     file.finish(lowered.head, lowered.layout.size)
     file.close()
     return Program(path), lowered

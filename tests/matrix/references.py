@@ -13,6 +13,8 @@ from safetensors.torch import save_file
 
 from tests.matrix.cases import Case
 from tests.models.checkpoints import quiet_transformers
+from tests.models.hybrids import HYBRIDS
+from tests.models.hybrids import reference as hybrid_model
 
 Tensors = dict[str, torch.Tensor]
 
@@ -52,6 +54,8 @@ def reference_of(case: Case) -> Reference:
     """Return a case's reference, its weights far from their defaults."""
     from tests.matrix.written import WRITTEN
 
+    if case.model_type in HYBRIDS:
+        return Reference(hybrid_model(case.model_type))
     if case.model_type in WRITTEN:
         return WRITTEN[case.model_type](case)
     return Reference(transformers_model(case.model_type, case.keys, case.context, case.attention))

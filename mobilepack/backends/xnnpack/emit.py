@@ -17,9 +17,11 @@ from mobilepack.backends.xnnpack.layout import (
     FileMap,
     HeadRows,
     Matrix,
+    Padded,
     Positions,
     Region,
     Table,
+    Transposed,
     Vector,
 )
 from mobilepack.models.quantization import QuantisedRows, quantise
@@ -117,15 +119,8 @@ def fill(
         if index in observer.skip:
             on_bytes(region.size)
             continue
-        if isinstance(content, Bytes):
-            on_bytes(file.write(region.offset, content.data))
-        elif isinstance(content, Table):
-            on_bytes(file.write(region.offset, sources.tables[content.name].numpy()))
-        elif isinstance(content, Positions):
-            rows = weights.rows(content.parameter, content.start, content.start + content.count)
-            on_bytes(file.write(region.offset, rows.numpy()))
-        elif isinstance(content, Vector):
-            on_bytes(file.write(region.offset, _vector(weights, content)))
+        if not isinstance(content, Matrix):
+            on_bytes(file.write(region.offset, _small(content, sources)))
         elif content.part == "scales" and _matrix_key(content) not in with_values:
             on_bytes(_write_scales(file, region, content, weights))
         elif content.part == "values":
@@ -133,6 +128,26 @@ def fill(
             for written in _write_matrix(file, region, scale_region, weights):
                 on_bytes(written)
         observer.on_region(index)
+
+
+def _small(
+    content: Bytes | Vector | Transposed | Padded | Table | Positions, sources: Sources
+) -> npt.NDArray[Any] | bytes:
+    """Return content that is not worth reading in chunks."""
+    weights = sources.weights
+    if isinstance(content, Bytes):
+        return content.data
+    if isinstance(content, Table):
+        return sources.tables[content.name].numpy()
+    if isinstance(content, Positions):
+        end = content.start + content.count
+        return weights.rows(content.parameter, content.start, end).numpy()
+    if isinstance(content, Padded):
+        matrix = weights.tensor(content.parameter)
+        return torch.nn.functional.pad(matrix, (0, content.width - matrix.shape[1])).numpy()
+    if isinstance(content, Transposed):
+        return weights.tensor(content.parameter).T.contiguous().numpy()
+    return _vector(weights, content)
 
 
 def _matrix_key(content: Matrix) -> tuple[str, str, HeadRows | None]:
@@ -184,6 +199,11 @@ def _write_scales(file: ProgramFile, region: Region, content: Matrix, weights: W
 def _chunks(weights: WeightSource, content: Matrix) -> Iterator[torch.Tensor]:
     total, columns = weights.shape(content.parameter)
     step = max(1, _CHUNK_ELEMENTS // columns)
+    if content.rows is not None and content.rows.period == total:  # a run, such as one expert's
+        first, end = content.rows.start, content.rows.stop
+        for start in range(first, end, step):
+            yield weights.rows(content.parameter, start, min(end, start + step))
+        return
     if content.rows is not None:
         step = max(1, step // content.rows.period) * content.rows.period
     for start in range(0, total, step):

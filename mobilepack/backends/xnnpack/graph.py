@@ -20,7 +20,9 @@ _NAMED = 0xFFFFFFFFFFFFFFFF  # "look the constant up by its key", XNNCompiler.cp
 _EXTERNAL_INPUT, _EXTERNAL_OUTPUT = 1, 2  # XNN_VALUE_FLAG_EXTERNAL_* in xnnpack.h
 
 Binary = Literal["add", "subtract", "multiply", "divide", "maximum", "minimum"]
-Unary = Literal["square", "rsqrt", "sigmoid", "softmax", "gelu", "tanh", "negate", "exp"]
+Unary = Literal[
+    "square", "rsqrt", "sqrt", "sigmoid", "softmax", "gelu", "tanh", "negate", "exp", "log", "abs"
+]
 
 _BINARY = {
     "add": xnn.XNNAdd,
@@ -39,6 +41,9 @@ _UNARY = {
     "tanh": xnn.XNNTanh,
     "negate": xnn.XNNNegate,
     "exp": xnn.XNNExp,
+    "sqrt": xnn.XNNSquareRoot,
+    "log": xnn.XNNLog,
+    "abs": xnn.XNNAbs,
 }
 _CONCATENATE = {2: xnn.XNNConcatenate2, 3: xnn.XNNConcatenate3, 4: xnn.XNNConcatenate4}
 Element = Literal["float32", "float16", "int8"]
@@ -251,6 +256,46 @@ class Graph:
             xnn.XNNFullyConnected(
                 input1_id=a,
                 filter_id=weights,
+                bias_id=_INVALID if bias is None else bias,
+                output_id=out,
+                flags=0,
+            )
+        )
+        return out
+
+    def depthwise(
+        self, a: int, filters: int, bias: int | None, shape: Sequence[int], out: int | None = None
+    ) -> int:
+        """Convolve each channel of `[1, height, 1, channels]` with its filter, without padding.
+
+        Args:
+            a: The image.
+            filters: From `packed`, `[1, taps, 1, channels]`.
+            bias: From `packed`, `[channels]`.
+            shape: Of the result, `[1, height - taps + 1, 1, channels]`.
+            out: Where the result goes.
+        """
+        _, taps, _, channels = self._shapes[filters]
+        out = self._value(shape) if out is None else out
+        self._add(
+            xnn.XNNDepthwiseConv2d(
+                padding_top=0,
+                padding_right=0,
+                padding_bottom=0,
+                padding_left=0,
+                kernel_height=taps,
+                kernel_width=1,
+                subsampling_height=1,
+                subsampling_width=1,
+                dilation_height=1,
+                dilation_width=1,
+                group_input_channels=1,
+                group_output_channels=1,
+                groups=channels,
+                adjustment_height=0,
+                adjustment_width=0,
+                input1_id=a,
+                filter_id=filters,
                 bias_id=_INVALID if bias is None else bias,
                 output_id=out,
                 flags=0,

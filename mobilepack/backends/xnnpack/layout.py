@@ -43,6 +43,21 @@ class Vector:
 
 
 @dataclass(frozen=True, slots=True)
+class Transposed:
+    """A small matrix parameter in float32, its columns written as rows."""
+
+    parameter: str
+
+
+@dataclass(frozen=True, slots=True)
+class Padded:
+    """A small matrix parameter in float32, its rows filled up with zeros to `width`."""
+
+    parameter: str
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """A table of `models/tables.py`, float32."""
 
@@ -76,7 +91,7 @@ class Matrix:
     rows: HeadRows | None = None
 
 
-Content = Bytes | Vector | Table | Positions | Matrix
+Content = Bytes | Vector | Transposed | Padded | Table | Positions | Matrix
 
 
 @dataclass(frozen=True, slots=True)

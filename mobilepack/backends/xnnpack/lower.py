@@ -22,8 +22,11 @@ from mobilepack.backends.xnnpack.embedding import EmbeddingTable
 from mobilepack.backends.xnnpack.head import program_head
 from mobilepack.backends.xnnpack.layout import FileMap, Layout, Table
 from mobilepack.backends.xnnpack.layout import Positions as LearnedPositions
+from mobilepack.backends.xnnpack.moe import MIXTURE, Mixtures, MixtureStep
 from mobilepack.backends.xnnpack.operands import UnknownGraphError, attention_shape
 from mobilepack.backends.xnnpack.program import Jump, ProgramBuilder, constant_method
+from mobilepack.backends.xnnpack.recurrent import RECURRENT, Recurrences, RecurrentStep
+from mobilepack.backends.xnnpack.rules_recurrent import Window
 from mobilepack.backends.xnnpack.segments import Segment, SegmentBuilder
 from mobilepack.backends.xnnpack.storage import Storage, Tally
 from mobilepack.contract.manifest import Recipe
@@ -39,7 +42,7 @@ _EMBEDDING = torch.ops.aten.embedding.default
 _ATTENTION = torch.ops.mobilepack.attention.default
 _LAST_TOKEN = torch.ops.mobilepack.last_token.default
 _POSITIONS = torch.ops.mobilepack.positions.default
-_BARRIERS = frozenset({_EMBEDDING, _ATTENTION, _LAST_TOKEN})
+_BARRIERS = frozenset({_EMBEDDING, _ATTENTION, _LAST_TOKEN}) | MIXTURE | RECURRENT
 
 Metadata = Mapping[str, int | bool | tuple[int, ...]]
 
@@ -83,7 +86,14 @@ class _LastTokenStep:
     out: int
 
 
-_Step = _DelegateStep | _LastTokenStep | Call
+@dataclass(frozen=True, slots=True)
+class _CarryStep:
+    window: Window
+    state: int
+    whole: int
+
+
+_Step = _DelegateStep | _LastTokenStep | _CarryStep | MixtureStep | RecurrentStep | Call
 
 
 class Lowering:
@@ -146,9 +156,12 @@ class Lowering:
         positions = self._prologue(tokens)
         embedding, steps = self._collect()
         self._embedding.look_up(tokens, self._host_tensor(embedding))
+        self._recurrences.begin(positions, self._input_pos)
         self._branches(steps, positions)
+        self._recurrences.end(positions)
         self._program.output(self._tensors[self._result])
         plan, sizes = self._program.finish("forward")
+        parts = (self._attention, self._mixtures, self._recurrences)
         layout = self._layout.place()
         plans = [plan, *(constant_method(name, value) for name, value in metadata.items())]
         return Lowered(
@@ -156,11 +169,11 @@ class Lowering:
             layout=layout,
             tally=self._storage.tally,
             delegates=self._program.delegate_count,
-            operators=self._operators + self._attention.operators,
+            operators=self._operators + sum(part.operators for part in parts),
             kernel_calls=dict(self._program.kernel_calls),
             state_bytes=sizes["states"],
             activation_bytes=sizes["activations"],
-            workspace_bytes=max(self._workspace, self._attention.workspace_bytes),
+            workspace_bytes=max(self._workspace, *(part.workspace_bytes for part in parts)),
         )
 
     # --- which node goes where ---
@@ -213,7 +226,7 @@ class Lowering:
 
     def _prologue(self, tokens: int) -> Positions:
         program = self._program
-        input_pos = program.input([1], "int64", dynamic=False)
+        self._input_pos = input_pos = program.input([1], "int64", dynamic=False)
         zero, one = program.integer(0), program.integer(1)
         self._length = program.scalar_output()
         program.kernel("aten::sym_size", "int", tokens, one, self._length)
@@ -259,6 +272,9 @@ class Lowering:
 
     def _collect(self) -> tuple[Node, list[_Step]]:
         steps: list[_Step] = []
+        shared = (self._program, self._builder, self._tensors, self._length)
+        self._mixtures = Mixtures(*shared)
+        self._recurrences = Recurrences(*shared, self._context)
         embedding: Node | None = None
         segment = self._builder.start()
         for node in self._nodes:
@@ -271,6 +287,10 @@ class Lowering:
                 embedding = node
             elif node.target is _ATTENTION:
                 steps.append(self._call(node))
+            elif node.target in MIXTURE:
+                steps.append(self._mixtures.step(node))
+            elif node.target in RECURRENT:
+                steps.append(self._recurrences.step(node))
             else:
                 steps.append(self._last_token(node))
         steps += self._close(segment)
@@ -283,11 +303,20 @@ class Lowering:
             return []
         self._operators += len(segment.graph)
         self._workspace = max(self._workspace, segment.graph.workspace_bytes())
+        carried = [self._window(window) for window in segment.windows]
         args = tuple(
             self._shared[item] if isinstance(item, str) else self._host_tensor(item)
             for item in segment.externals
         )
-        return [_DelegateStep(self._program.add_delegate(segment.graph), args)]
+        return [_DelegateStep(self._program.add_delegate(segment.graph), args), *carried]
+
+    def _window(self, window: Window) -> _CarryStep:
+        """Make the tensors of a convolution: its state, and all tokens it sees in a call."""
+        before, channels = window.before, window.channels
+        state = self._recurrences.state([1, before, channels])
+        whole = self._program.tensor([1, before + window.bound, channels])
+        self._shared |= {window.state: state, window.name: whole}
+        return _CarryStep(window, state, whole)
 
     def _last_token(self, node: Node) -> _LastTokenStep:
         (source,) = arguments(node)
@@ -341,6 +370,10 @@ class Lowering:
                 program.kernel(
                     "aten::select_copy", "int_out", step.source, one, last, step.out, step.out
                 )
+            elif isinstance(step, (MixtureStep, RecurrentStep)):
+                step.play(many_tokens)
+            elif isinstance(step, _CarryStep):
+                self._recurrences.carry(step.window, step.state, step.whole)
             else:
                 attention.write_cache(step, positions)
                 attend = attention.many_tokens if many_tokens else attention.one_token

@@ -6,7 +6,8 @@ The classes of the serialised form are ExecuTorch 1.5.1's own (`exir/schema.py`)
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from mobilepack.backends.xnnpack.graph import Graph
@@ -14,13 +15,14 @@ from mobilepack.backends.xnnpack.layout import Bytes, Layout
 from mobilepack.backends.xnnpack.memory import Lifetime, plan_memory
 from mobilepack.backends.xnnpack.vendor import ScalarType, et
 
-_ITEM_BYTES = {"float32": 4, "float16": 2, "int64": 8, "int8": 1, "uint8": 1}
+_ITEM_BYTES = {"float32": 4, "float16": 2, "int64": 8, "int8": 1, "uint8": 1, "bool": 1}
 _SCALAR = {
     "float32": ScalarType.FLOAT,
     "float16": ScalarType.HALF,
     "int64": ScalarType.LONG,
     "int8": ScalarType.CHAR,
     "uint8": ScalarType.BYTE,
+    "bool": ScalarType.BOOL,
 }
 _NAMES = {scalar: name for name, scalar in _SCALAR.items()}
 
@@ -49,6 +51,7 @@ class ProgramBuilder:
         self._planned: dict[int, int] = {}
         self._root: dict[int, int] = {}
         self._persistent: set[int] = set()
+        self._regions: dict[int, int] = {}
         self.kernel_calls: dict[str, int] = {}
 
     # --- values ---
@@ -72,6 +75,10 @@ class ProgramBuilder:
     def integers(self, values: Sequence[int]) -> int:
         """Return the index of a list of ints, given the indices of its items."""
         return self._add(et.IntList(items=list(values)))
+
+    def tensors(self, values: Sequence[int]) -> int:
+        """Return the index of a list of tensors, which kernels with several results give."""
+        return self._add(et.TensorList(items=list(values)))
 
     def scalar_output(self, kind: type[int] | type[bool] = int) -> int:
         """Return the index of an int or bool that a kernel writes."""
@@ -167,6 +174,25 @@ class ProgramBuilder:
         call = self._instructions[jump.instruction].instr_args
         call.destination_instruction = len(self._instructions)
 
+    def here(self) -> int:
+        """Return the next instruction, for `back_if_false`."""
+        return len(self._instructions)
+
+    def back_if_false(self, condition: int, to: int) -> None:
+        """Jump back to an earlier instruction of the same region when a bool value is false."""
+        self._emit(et.JumpFalseCall(cond_value_index=condition, destination_instruction=to))
+
+    @contextmanager
+    def region(self) -> Iterator[None]:
+        """Hold instructions with jumps of their own, forward or back, none out of them.
+
+        For the memory plan they are one instruction that uses all their tensors at once.
+        """
+        start = len(self._instructions)
+        yield
+        if len(self._instructions) > start:
+            self._regions[start] = len(self._instructions)
+
     # --- result ---
 
     @property
@@ -212,16 +238,25 @@ class ProgramBuilder:
     def _uses(self) -> dict[int, list[int]]:
         """Return the instructions that use each tensor's memory; unused ones are left out."""
         uses: dict[int, list[int]] = {}
+        at = 0
         for position, instruction in enumerate(self._instructions):
-            for index in getattr(instruction.instr_args, "args", ()):
-                if index in self._root:
-                    uses.setdefault(self._root[index], []).append(position)
+            inside = position < self._regions.get(at, 0)
+            at = at if inside else position
+            for index in self._tensors_of(instruction.instr_args):
+                uses.setdefault(self._root[index], []).append(at)
         last = len(self._instructions)
         for index in self._outputs:
             uses.setdefault(self._root[index], []).append(last)
         for index in self._persistent:
             uses.setdefault(index, []).extend((0, last))
         return uses
+
+    def _tensors_of(self, call: object) -> Iterator[int]:
+        """Return the planned tensors among a call's arguments, those in lists included."""
+        for index in getattr(call, "args", ()):
+            value = self._values[index].val
+            items = value.items if isinstance(value, et.TensorList) else (index,)
+            yield from (item for item in items if item in self._root)
 
     def _paths(self) -> list[frozenset[int]]:
         """Return every way through the program as the instructions it meets, the end included."""
@@ -233,6 +268,9 @@ class ProgramBuilder:
             position, met = waiting.pop()
             while position < end:
                 met |= {position}
+                if position in self._regions:
+                    position = self._regions[position]
+                    continue
                 call = self._instructions[position].instr_args
                 position += 1
                 if isinstance(call, et.JumpFalseCall):

@@ -13,7 +13,10 @@ import torch
 
 from mobilepack.backends.xnnpack.graph import Binary, Graph, Unary
 from mobilepack.backends.xnnpack.operands import Parts, UnknownGraphError, rotation_of
+from mobilepack.backends.xnnpack.rules_blocks import BLOCK_RULES
+from mobilepack.backends.xnnpack.rules_moe import MOE_RULES
 from mobilepack.backends.xnnpack.rules_norm import head_norm, layer_norm, rms_norm
+from mobilepack.backends.xnnpack.rules_recurrent import RECURRENT_RULES
 from mobilepack.models import ops as _ops  # noqa: F401  registers torch.ops.mobilepack
 from mobilepack.models.graph import arguments
 from mobilepack.models.operators import GELU_CUBIC
@@ -146,4 +149,7 @@ RULES: dict[object, Rule] = {
     _OURS.head_norm.default: head_norm,
     _OURS.positions.default: _positions,
     ROPE: _rope,
+    **MOE_RULES,
+    **RECURRENT_RULES,
+    **BLOCK_RULES,
 }

@@ -21,6 +21,7 @@ from mobilepack.backends.xnnpack.operands import (
     single,
 )
 from mobilepack.backends.xnnpack.rules import ROPE, RULES
+from mobilepack.backends.xnnpack.rules_recurrent import Window
 from mobilepack.backends.xnnpack.storage import Storage
 from mobilepack.models.graph import shape
 
@@ -34,12 +35,14 @@ class Segment:
 
     Attributes:
         externals: What to pass at a call, in order: exported nodes, or names of shared tensors.
+        windows: What its convolutions see, in tensors among the shared ones.
     """
 
     graph: Graph
     externals: list[Node | str] = field(default_factory=list)
     values: dict[Node, int | Parts] = field(default_factory=dict)
     shared: dict[str, int] = field(default_factory=dict)
+    windows: list[Window] = field(default_factory=list)
 
 
 class SegmentBuilder:

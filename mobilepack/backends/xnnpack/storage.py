@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mobilepack.backends.xnnpack.graph import Graph
-from mobilepack.backends.xnnpack.layout import HeadRows, Layout, Matrix, Vector
+from mobilepack.backends.xnnpack.layout import HeadRows, Layout, Matrix, Padded, Transposed, Vector
 from mobilepack.models.encodings import linear_encoding
 
 
@@ -112,6 +112,44 @@ class Storage:
         else:
             weights = graph.int8_weights(key, (count, columns))
         return graph.linear(graph.dynamic_int8(value), weights, bias_value, out)
+
+    def small_linear(self, graph: Graph, value: int, weight: str, out: int | None) -> int:
+        """Add `value @ weight.T` in float32, whatever the program's format."""
+        weight = self._first.get(weight, weight)
+        shape = (self._shapes[weight][0], self._shapes[weight][1])
+        self._matrix(weight, weight, None, shape, ("fp32", 0))
+        return graph.linear(value, graph.packed(weight, shape), None, out)
+
+    def taps(self, weight: str) -> int:
+        """Return how many tokens a convolution's weights `[channels, taps]` see."""
+        return self._shapes[weight][1]
+
+    def filters(self, graph: Graph, weight: str, bias: str | None) -> tuple[int, int | None]:
+        """Return a convolution's filters `[1, taps, 1, channels]`, in float32, and its bias."""
+        weight = self._first.get(weight, weight)
+        channels, taps = self._shapes[weight]
+        if not self.layout.has(weight):
+            self.tally.add("fp32", channels * taps, 4 * channels * taps)
+        self.layout.name(weight, 4 * channels * taps, Transposed(weight))
+        added = None if bias is None else self._bias(graph, bias, None)
+        return graph.packed(weight, [1, taps, 1, channels]), added
+
+    def blocks(self, graph: Graph, weight: str, count: int, width: int | None) -> int:
+        """Return matrices `[count, rows, columns]` in float32, columns filled up with zeros.
+
+        Args:
+            graph: That uses them.
+            weight: `[count * rows, columns]`.
+            count: How many there are.
+            width: Columns to fill up to; None: none.
+        """
+        weight = self._first.get(weight, weight)
+        rows, columns = self._shapes[weight]
+        wide = width or columns
+        if not self.layout.has(weight):
+            self.tally.add("fp32", rows * columns, 4 * rows * wide)
+        self.layout.name(weight, 4 * rows * wide, Padded(weight, wide))
+        return graph.packed(weight, [count, rows // count, wide])
 
     def _shares_int4(self, weight: str, encoding: str, group: int) -> bool:
         """Whether an embedding table holds this weight's integers.

@@ -6,7 +6,7 @@ from mobilepack.models.config import ConfigReader
 from mobilepack.models.families import gptj
 from mobilepack.models.families.base import ConfiguredFamily
 from mobilepack.models.families.gpt_like import PREFIXED
-from mobilepack.models.families.names import At, Rows
+from mobilepack.models.families.names import At, Rows, attention
 from mobilepack.models.layer_spec import LayerSpec
 from mobilepack.models.spec import DecoderSpec
 
@@ -15,14 +15,14 @@ _RUNS = 4  # transformers 5.23 modeling_codegen.py: mp_num
 
 def _rows(name: str, layer: LayerSpec) -> Rows:
     """Return the rows in `[run][query, value, key][heads of the run]`."""
-    local = layer.mixer.q_size // _RUNS
+    local = attention(layer).q_size // _RUNS
     start = {"q": 0, "v": 1, "k": 2}[name] * local
     return start, ((_RUNS, 3 * local), (local, 1))
 
 
 def _describe(reader: ConfigReader) -> DecoderSpec:
     spec = gptj.describe(reader, "codegen")
-    heads = spec.layers[0].mixer.n_heads if spec.layers else _RUNS
+    heads = attention(spec.layers[0]).n_heads if spec.layers else _RUNS
     if heads % _RUNS:
         reader.problem("num_attention_heads", f"is {heads}; CodeGen's must divide by {_RUNS}")
     return spec

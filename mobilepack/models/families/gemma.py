@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mobilepack.models.config import ConfigReader
-from mobilepack.models.families.llama_like import Layout, biased, llama_like
+from mobilepack.models.families.llama_like import Layout, biased, llama_like, with_ffn
 from mobilepack.models.families.reading import Defaults, uniform
 from mobilepack.models.layer_spec import LayerSpec, NormSpec
 from mobilepack.models.spec import DecoderSpec
@@ -27,7 +27,7 @@ def _layers(reader: ConfigReader, block: LayerSpec, count: int) -> tuple[LayerSp
     named = reader.get("hidden_activation") or reader.get("hidden_act")
     reader.fixed("hidden_activation", "gelu_pytorch_tanh", "gelu", "gelu_new")
     if named == "gelu":
-        block = replace(block, ffn=replace(block.ffn, activation="gelu_tanh"))
+        block = with_ffn(block, activation="gelu_tanh")
     return uniform(biased(reader, block), count)
 
 

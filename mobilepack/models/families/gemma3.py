@@ -10,6 +10,7 @@ from mobilepack.models.families.base import ConfiguredFamily
 from mobilepack.models.families.gemma import one_plus, scaled_embedding
 from mobilepack.models.families.gemma2 import SANDWICH_NAMES, capped_block
 from mobilepack.models.families.llama_like import BARE, Layout, read_llama, with_attention
+from mobilepack.models.families.names import attention
 from mobilepack.models.families.reading import (
     Defaults,
     layer_types,
@@ -36,7 +37,7 @@ _DEFAULTS = Defaults(
 def _layers(reader: ConfigReader, block: LayerSpec, count: int) -> tuple[LayerSpec, ...]:
     block = capped_block(reader, block, None)
     block = with_attention(block, qk_norm=HeadNormSpec(block.norm))
-    ropes = _ropes(reader, block.mixer.head_dim)
+    ropes = _ropes(reader, attention(block).head_dim)
     full = with_attention(block, rope=ropes["full_attention"])
     sliding = with_attention(block, rope=ropes["sliding_attention"], window=window_size(reader))
     every = reader.integer("sliding_window_pattern", reader.integer("_sliding_window_pattern", 6))

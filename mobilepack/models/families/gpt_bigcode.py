@@ -14,7 +14,7 @@ from mobilepack.models.families.gpt_like import (
     gpt2_keys,
     plain_ffn,
 )
-from mobilepack.models.families.names import At, Names, by_group, stacked
+from mobilepack.models.families.names import At, Names, attention, by_group, stacked
 from mobilepack.models.families.reading import Defaults, layer_count, layer_norm, uniform
 from mobilepack.models.layer_spec import AttentionSpec, LayerSpec
 from mobilepack.models.spec import DecoderSpec, PositionsSpec
@@ -40,8 +40,7 @@ def _describe(reader: ConfigReader) -> DecoderSpec:
 
 
 def _names(spec: DecoderSpec) -> Names:
-    mixer = spec.layers[0].mixer
-    rows = stacked if mixer.n_kv_heads == 1 else by_group
+    rows = stacked if attention(spec.layers[0]).n_kv_heads == 1 else by_group
     names = {k: At(v.key) if isinstance(v, At) else v for k, v in gpt2.NAMES.items()}
     return names | {part: At("transformer.h.{i}.attn.c_attn", rows) for part in "qkv"}
 

@@ -118,6 +118,7 @@ def with_attention(block: LayerSpec, **changes: object) -> LayerSpec:
 
 def with_ffn(block: LayerSpec, **changes: object) -> LayerSpec:
     """Return a block whose feed-forward has other fields."""
+    assert isinstance(block.ffn, FeedForwardSpec)  # noqa: S101 (for the type checker)
     return replace(block, ffn=replace(block.ffn, **changes))  # type: ignore[arg-type]
 
 

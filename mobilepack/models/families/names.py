@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from mobilepack.models.layer_spec import LayerSpec
+from mobilepack.models.layer_spec import AttentionSpec, FeedForwardSpec, LayerSpec
+from mobilepack.models.moe_spec import MoeSpec
 from mobilepack.models.spec import DecoderSpec, TensorSource, parameter_shapes
 
 Rows = tuple[int, tuple[tuple[int, int], ...]]
@@ -17,38 +19,54 @@ class At:
     """A module's place.
 
     Attributes:
-        key: Name without `.weight` and `.bias`; `{i}` stands for the block's index, and `{head}`
-            for the head's where every head has a tensor of its own.
+        key: Name without `.weight` and `.bias` (or with `{kind}` for them); `{i}` stands for the
+            block's index, and `{head}` or `{expert}` for the head's or expert's where every one
+            has a tensor of its own.
         rows: Given the module's name and its block, which rows of a fused tensor are its own.
         transposed: Matrices are stored as `[in, out]`.
         bare: The key is the whole name: no `.weight` follows.
+        stored: Given the module's name, its block and the shape of the parameter, the shape of the
+            whole tensor, where it has other axes.
     """
 
     key: str
     rows: Callable[[str, LayerSpec], Rows] | None = None
     transposed: bool = False
     bare: bool = False
+    stored: Callable[[str, LayerSpec, tuple[int, ...]], tuple[int, ...]] | None = None
 
 
-Names = Mapping[str, str | At]
+Entry: TypeAlias = str | At
+Names = Mapping[str, Entry | Callable[[LayerSpec], Entry]]
+"""A place by the module's name; a function where it depends on the block."""
+
+
+def attention(layer: LayerSpec) -> AttentionSpec:
+    """Return a block's mixer, which must be an attention."""
+    assert isinstance(layer.mixer, AttentionSpec)  # noqa: S101 (for the type checker)
+    return layer.mixer
 
 
 def stacked(name: str, layer: LayerSpec) -> Rows:
     """Return the rows where all queries come first, then the keys, then the values; gate, up."""
     if name in ("gate", "up"):
+        assert isinstance(layer.ffn, FeedForwardSpec)  # noqa: S101 (for the type checker)
         return (0 if name == "gate" else layer.ffn.size), ()
-    return {"q": 0, "k": layer.mixer.q_size, "v": layer.mixer.q_size + layer.mixer.kv_size}[
-        name
-    ], ()
+    mixer = attention(layer)
+    return {"q": 0, "k": mixer.q_size, "v": mixer.q_size + mixer.kv_size}[name], ()
 
 
 def by_group(name: str, layer: LayerSpec) -> Rows:
     """Return the rows where every key-value head has its queries, key and value together."""
-    spec = layer.mixer
+    spec = attention(layer)
     groups, dim = spec.n_heads // spec.n_kv_heads, spec.head_dim
     start = {"q": 0, "k": groups, "v": groups + 1}[name] * dim
     size = groups * dim if name == "q" else dim
     return start, ((spec.n_kv_heads, (groups + 2) * dim), (size, 1))
+
+
+SCALED = ("o", "down", "experts_down", "shared_down")
+"""Maps that write to the residual stream."""
 
 
 def named_sources(names: Names, spec: DecoderSpec) -> dict[str, TensorSource]:
@@ -71,13 +89,13 @@ def _source(
         key = at.key if at.bare else f"{at.key}.{kind}"
         return TensorSource(key, shape, scale=scale, offset=offset)
     _, index, part = module.split(".", 2)
-    layer, at = spec.layers[int(index)], _at(names[part])
+    layer = spec.layers[int(index)]
+    at = _at(names[part], layer)
     start, pick = at.rows(part, layer) if at.rows else (0, ())
-    heads = layer.mixer.n_heads if part[0] == "q" else layer.mixer.n_kv_heads
-    count = heads if "{head}" in at.key else 1
+    count = _tensors(at, part, layer)
     place = own.index(int(index))
     end = "" if at.bare else f".{kind}"
-    keys = [at.key.format(i=place, head=head) + end for head in range(count)]
+    keys = [at.key.format(i=place, head=one, expert=one, kind=kind) + end for one in range(count)]
     return TensorSource(
         keys[0],
         shape,
@@ -87,11 +105,25 @@ def _source(
         more=tuple(keys[1:]),
         scale=scale,
         offset=offset,
+        stored=at.stored(part, layer, shape) if at.stored else (),
     )
 
 
-def _at(entry: str | At) -> At:
-    return At(entry) if isinstance(entry, str) else entry
+def _tensors(at: At, part: str, layer: LayerSpec) -> int:
+    """Return how many tensors make up a module."""
+    if "{expert}" in at.key and isinstance(layer.ffn, MoeSpec):
+        return layer.ffn.experts
+    if "{head}" not in at.key:
+        return 1
+    mixer = attention(layer)
+    return mixer.n_heads if part[0] == "q" else mixer.n_kv_heads
+
+
+def _at(entry: Entry | Callable[[LayerSpec], Entry], layer: LayerSpec | None = None) -> At:
+    found = entry(layer) if callable(entry) and layer is not None else entry
+    if callable(found):
+        raise TypeError(f"{found} is for modules of blocks")
+    return At(found) if isinstance(found, str) else found
 
 
 def _factors(spec: DecoderSpec, module: str, kind: str) -> tuple[float, float]:
@@ -103,10 +135,11 @@ def _factors(spec: DecoderSpec, module: str, kind: str) -> tuple[float, float]:
     if not module.startswith("layers."):
         return 1.0, 0.0
     layer = spec.layers[int(module.split(".")[1])]
-    if part in ("o", "down"):
+    if part in SCALED:
         return spec.residual_scale, 0.0
-    if kind != "weight" or not part.endswith("_norm"):
+    if kind != "weight" or not part.endswith("_norm") or part == "gated_norm":
         return 1.0, 0.0
     if part in ("q_norm", "k_norm"):
-        return 1.0, layer.mixer.qk_norm.norm.offset if layer.mixer.qk_norm else 0.0
+        qk_norm = attention(layer).qk_norm
+        return 1.0, 0.0 if qk_norm is None else qk_norm.norm.offset
     return 1.0, layer.norm.offset

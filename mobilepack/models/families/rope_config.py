@@ -17,7 +17,7 @@ _NUMBERS: dict[RopeKind, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "dynamic": (("factor",), ()),
     "llama3": (("factor", "low_freq_factor", "high_freq_factor"), ()),
     "yarn": ((), ("attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim")),
-    "longrope": ((), ("attention_factor",)),
+    "longrope": ((), ("attention_factor", "short_mscale", "long_mscale")),
 }
 
 

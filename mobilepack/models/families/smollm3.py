@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mobilepack.models.config import ConfigReader
 from mobilepack.models.families.llama_like import Layout, biased, llama_like, with_attention
+from mobilepack.models.families.names import attention
 from mobilepack.models.families.reading import Defaults, layer_types, window_size
 from mobilepack.models.families.rope_config import RopeHabits
 from mobilepack.models.layer_spec import LayerSpec
@@ -26,7 +27,7 @@ def _layers(reader: ConfigReader, block: LayerSpec, count: int) -> tuple[LayerSp
     return tuple(
         with_attention(
             block,
-            rope=block.mixer.rope if on else None,
+            rope=attention(block).rope if on else None,
             window=size if kind == "sliding_attention" else None,
         )
         for on, kind in zip(rotates, kinds, strict=False)
