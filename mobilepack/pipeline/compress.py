@@ -175,6 +175,29 @@ class _Work:
         return Compressed(self.model, rows, report)
 
 
+def predicted_spec(model: LoadedModel, plan: BuildPlan, choices: CompressionChoices) -> DecoderSpec:
+    """Return the decoder that a build would lower, without looking at a weight.
+
+    Raises:
+        UsageError: The tokenizer or the family cannot be cut this way.
+    """
+    from mobilepack.models.compression.vocabulary import choose_vocabulary
+    from mobilepack.models.compression.width import kept_width, resized
+
+    spec, wanted = model.spec, plan.compression
+    if wanted is None or not wanted.changes_shapes:
+        return spec
+    if choices.vocabulary is not None:
+        text = calibration_text(choices.vocabulary)
+        chosen = choose_vocabulary(model.checkpoint.folder, text, spec.vocab_size)
+        spec = replace(spec, vocab_size=len(chosen.kept))
+    if wanted.dropped_layers:
+        spec, _ = without_layers(spec, wanted.dropped_layers)
+    if wanted.width:
+        spec = resized(spec, kept_width(spec, wanted.width, plan.recipe.group_size))
+    return spec
+
+
 def text_rows(folder: Path, file: Path | None, max_seq_len: int) -> tuple[tuple[int, ...], ...]:
     """Return the calibration text's token ids in rows.
 

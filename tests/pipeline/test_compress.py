@@ -118,6 +118,8 @@ def test_fewer_tokens_make_a_package_that_speaks(make: Make, corpus: Path) -> No
     assert built.manifest.parameters == whole.manifest.parameters - 256 * (2048 - report.tokens)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_executorch_s_own_lowering_gets_the_same_integers(make: Make) -> None:
     """Its kernels differ in the last bit, and int8 activations make that visible (0.02 rms)."""
     fast, reference = (make(lowering=way, calibrate="gptq").folder for way in ("fast", "reference"))

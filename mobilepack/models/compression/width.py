@@ -89,6 +89,16 @@ def gates(spec: DecoderSpec) -> tuple[str, ...]:
     return tuple(f"layers.{i}.{name}.weight" for i in numbers for name in ("o", "down"))
 
 
+def resized(spec: DecoderSpec, width: Width) -> DecoderSpec:
+    """Return the decoder with blocks of another width."""
+    layers = []
+    for old in spec.layers:
+        heads = width.kv_heads * (old.mixer.n_heads // old.mixer.n_kv_heads)
+        mixer = replace(old.mixer, n_heads=heads, n_kv_heads=width.kv_heads)
+        layers.append(replace(old, mixer=mixer, ffn=replace(old.ffn, size=width.ffn)))
+    return replace(spec, layers=tuple(layers))
+
+
 def narrowed(
     spec: DecoderSpec, importance: Mapping[str, torch.Tensor], width: Width
 ) -> tuple[DecoderSpec, Selection, tuple[Indices, ...]]:
@@ -99,21 +109,12 @@ def narrowed(
         importance: Of the input channels of the weights that `gates` names.
         width: What every block keeps.
     """
-    layer, ffn = spec.layers[0].mixer, width.ffn
+    layer, ffn, smaller = spec.layers[0].mixer, width.ffn, resized(spec, width)
     repeats = layer.n_heads // layer.n_kv_heads
-    layers = tuple(
-        replace(
-            old,
-            mixer=replace(old.mixer, n_heads=width.kv_heads * repeats, n_kv_heads=width.kv_heads),
-            ffn=replace(old.ffn, size=ffn),
-        )
-        for old in spec.layers
-    )
-    smaller = replace(spec, layers=layers)
     rows: dict[str, Indices] = {}
     columns: dict[str, Indices] = {}
     heads = []
-    for index in range(len(layers)):
+    for index in range(len(spec.layers)):
         block = f"layers.{index}."
         of_heads = importance[f"{block}o.weight"].view(layer.n_kv_heads, -1).sum(1)
         kept = _largest(of_heads, width.kv_heads)

@@ -84,7 +84,7 @@ def _unigram(folder: Path) -> Path:
     folder.mkdir()
     library.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "</s>"}))
-    (folder / "config.json").write_text(json.dumps({"eos_token_id": 15, "vocab_size": 32}))
+    (folder / "config.json").write_text(json.dumps({"eos_token_id": 16, "vocab_size": 32}))
     return folder
 
 
