@@ -36,7 +36,7 @@ from mobilepack.pipeline.compression_options import CompressionChoices
 from mobilepack.pipeline.plan import Choices
 
 SCHEMA = "mobilepack.benchmarks.compress/1"
-RESULT = Path(__file__).parent / "results" / "compress.json"
+RESULT = Path(__file__).parent / "results" / "compression" / "embedded.json"
 TEXTS = 300  # held-out; 26,000 tokens
 VOCABULARY_DOCUMENTS = 3000
 ROUNDS = 3

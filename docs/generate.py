@@ -42,7 +42,7 @@ def benchmark_tables(name: str) -> str:
 
 
 def compression_table() -> str:
-    """Return the table of `benchmarks/results/compress.json`."""
+    """Return the table of `benchmarks/results/compression/embedded.json`."""
     sys.path.insert(0, str(ROOT))  # benchmarks/ is not installed
     from benchmarks.compress import render
 

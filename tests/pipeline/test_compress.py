@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional
 
 from mobilepack.commands.build import BuildOptions, Built, build
+from mobilepack.commands.plan import plan
 from mobilepack.commands.verify import verify
 from mobilepack.contract.manifest import Recipe
 from mobilepack.models.compression.fold import Folded, Folds, joints
@@ -22,7 +23,7 @@ from mobilepack.models.weights import open_model
 from mobilepack.models.zoo import embedded_path
 from mobilepack.models.zoo.corpus import calibration_text
 from mobilepack.pipeline.calibrate import Task, calibrate
-from mobilepack.pipeline.compress import text_rows
+from mobilepack.pipeline.calibration_rows import text_rows
 from mobilepack.pipeline.compression_options import CompressionChoices
 from mobilepack.pipeline.export import export_decoder
 from mobilepack.pipeline.plan import Choices
@@ -89,6 +90,10 @@ def test_it_verifies_and_is_built_once(make: Make, wishes: dict[str, Any]) -> No
     report = built.manifest.compression
     assert report is not None
     assert report.parameters_before >= built.manifest.parameters
+    lengths = {"max_seq_len": 96, "prefill_chunk": 32}
+    choices = Choices(**lengths, compression=CompressionChoices(**wishes))
+    (predicted,) = plan(BuildOptions(choices=choices))
+    assert predicted.parameters == built.manifest.parameters
     result = verify(built.folder)
     assert result.parity.passed, result.parity.rows
     assert make(**wishes).up_to_date
