@@ -41,6 +41,14 @@ def benchmark_tables(name: str) -> str:
     return f"{where}:\n\n{render(document)}\n"
 
 
+def compression_table() -> str:
+    """Return the table of `benchmarks/results/compression/embedded.json`."""
+    sys.path.insert(0, str(ROOT))  # benchmarks/ is not installed
+    from benchmarks.compress import render
+
+    return render()
+
+
 def target_keys() -> str:
     """Return one table per table of a target file, from the models and their docstrings."""
     return "\n".join(_keys_of(TargetFile, ""))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mobilepack.cli import options, render
+from mobilepack.cli.compression import compression_text
 from mobilepack.cli.progress import steps
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ Example
   mobilepack build
   mobilepack build path/to/checkpoint --target xnnpack -o out/mine
   mobilepack build HuggingFaceTB/SmolLM2-135M-Instruct --qembedding 8w --max-seq-len 2048
+  mobilepack build --calibrate gptq --prune layers:5
   mobilepack build --dry-run --json
 """
 )
@@ -101,6 +103,8 @@ def print_package(built: Built) -> None:
         f"  program {render.size(program)}, {manifest.quantised_share:.1%} of weights quantised,"
         f" up to {plan.max_seq_len} tokens"
     )
+    if compressed := compression_text(manifest):
+        render.line(f"  compressed: {compressed}")
     placement = manifest.placement
     operators = placement.delegated_operators + placement.fallback_operators
     render.line(

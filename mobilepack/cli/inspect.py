@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mobilepack.cli import options, render
+from mobilepack.cli.compression import compression_text
 from mobilepack.models.layer_spec import AttentionSpec
 from mobilepack.models.mla_spec import LatentAttentionSpec
 from mobilepack.models.moe_spec import MoeSpec
@@ -126,6 +127,8 @@ def print_package(view: PackageView) -> None:
         f"recipe      linear {recipe.linear}{group}, embedding {recipe.embedding},"
         f" KV cache {recipe.kv_cache}; {manifest.quantised_share:.1%} of the weights quantised"
     )
+    if compressed := compression_text(manifest):
+        render.line(f"compressed  {compressed}")
     render.line(f"lengths     {plan.max_seq_len} positions, {plan.prefill_chunk} tokens per call")
     memory = manifest.memory
     render.line(

@@ -22,6 +22,7 @@ GROUP_SIZES = ("32", "64", "128")
 EMBEDDING = ("4w", "8w", "fp32")
 KV_CACHE = ("fp32", "fp16", "int8")
 LOWERING = ("fast", "reference")
+CALIBRATION = ("gptq", "awq", "hqq")
 
 DEFAULT_OUT = Path("out")
 DEFAULT_TARGET = "xnnpack"
@@ -231,9 +232,44 @@ def _all(function: F, options: tuple[Callable[[F], F], ...]) -> F:
 
 def build_options(function: F) -> F:
     """Add everything that decides a package, for `build` and `plan`."""
-    for add in (source_options, lowering_option, shape_options, recipe_options, target_option):
+    for add in (source_options, lowering_option, compression_options, shape_options):
+        function = add(function)
+    for add in (recipe_options, target_option):
         function = add(function)
     return model_argument(function)
+
+
+def compression_options(function: F) -> F:
+    """Add the options that change the weights before they are lowered."""
+    text_file = click.Path(dir_okay=False, path_type=Path)
+    options = (
+        click.option(
+            "--calibrate",
+            type=Named(CALIBRATION),
+            help="Choose 4-bit weights by what the model sees (gptq, awq) or by their errors alone"
+            " (hqq). Default: round to nearest.",
+        ),
+        click.option(
+            "--calib",
+            type=text_file,
+            metavar="FILE",
+            help="Text that calibration and pruning look at. Default: the embedded corpus.",
+        ),
+        click.option(
+            "--prune",
+            multiple=True,
+            metavar="HOW",
+            help="wanda:0.5 or wanda:2:4 zeroes weights, layers:4-6 drops blocks, width:0.25 drops"
+            " heads and feed-forward channels; may be given several times.",
+        ),
+        click.option(
+            "--prune-vocab",
+            type=text_file,
+            metavar="FILE",
+            help="Keep only the tokens that this text needs, and bytes and special tokens.",
+        ),
+    )
+    return _all(function, options)
 
 
 def lowering_option(function: F) -> F:
@@ -255,11 +291,19 @@ def asked_for(values: Mapping[str, Any], out: Path = DEFAULT_OUT) -> BuildOption
         UsageError: Two different models were named.
     """
     from mobilepack.commands.build import BuildOptions
+    from mobilepack.pipeline.compression_options import CompressionChoices
     from mobilepack.pipeline.plan import Choices
 
     group = values["group_size"]
     names = ("linear", "embedding", "kv_cache", "max_seq_len", "prefill_chunk", "lowering")
-    chosen = Choices(group_size=int(group) if group else None, **{n: values[n] for n in names})
+    compression = CompressionChoices(
+        values["prune"], values["prune_vocab"], values["calibrate"], values["calib"]
+    )
+    chosen = Choices(
+        group_size=int(group) if group else None,
+        compression=compression,
+        **{n: values[n] for n in names},
+    )
     return BuildOptions(
         model=one_model(values["model"], values["model_option"]),
         targets=values["targets"] or (DEFAULT_TARGET,),

@@ -94,7 +94,9 @@ def _one(model: LoadedModel, plan: BuildPlan, options: BuildOptions, on_stage: O
             return Built(folder, current, up_to_date=True)
         from mobilepack.pipeline.build import build_package
 
-        manifest = build_package(model, plan, options.out, Stages(on_stage))
+        manifest = build_package(
+            model, plan, options.out, Stages(on_stage), options.choices.compression
+        )
         return Built(folder, manifest, up_to_date=False)
 
 

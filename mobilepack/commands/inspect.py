@@ -14,7 +14,7 @@ from mobilepack.contract.package import MANIFEST, open_package
 from mobilepack.models.checkpoint import TOKENIZER_FILES
 from mobilepack.models.layer_spec import LayerSpec
 from mobilepack.models.spec import DecoderSpec
-from mobilepack.models.weights import LoadedModel, open_model
+from mobilepack.models.weights import LoadedModel, Weights, open_model
 from mobilepack.models.zoo import embedded_path
 from mobilepack.report.runs import Runs, read_runs
 
@@ -130,6 +130,7 @@ def layer_kinds(layers: Iterable[LayerSpec]) -> tuple[LayerKind, ...]:
 def _components(opened: LoadedModel) -> tuple[StoredComponent, ...]:
     totals = {name: [0, 0, 0] for name in COMPONENTS}
     seen: set[str] = set()
+    assert isinstance(opened.weights, Weights)  # noqa: S101 - nothing has pruned it
     for name, source in opened.weights.sources.items():
         identity = opened.weights.identity(name)
         if identity in seen:

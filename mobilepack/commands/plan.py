@@ -14,8 +14,9 @@ from mobilepack.models.layer_spec import LayerSpec
 from mobilepack.models.moe_spec import MoeSpec
 from mobilepack.models.spec import ATTENTIONS, DecoderSpec, parameter_shapes
 from mobilepack.models.tables import table_shapes
-from mobilepack.models.weights import open_model
+from mobilepack.models.weights import LoadedModel, open_model
 from mobilepack.models.zoo import embedded_path
+from mobilepack.pipeline.compress import predicted_spec
 from mobilepack.pipeline.plan import plan_build
 from mobilepack.target import load_target
 
@@ -88,10 +89,25 @@ def plan(options: BuildOptions) -> tuple[Prediction, ...]:
     try:
         targets = [load_target(name) for name in dict.fromkeys(options.targets)]
         builds = [plan_build(opened, target, options.choices) for target in targets]
-        parameters = opened.weights.parameters()
-        return tuple(predict(build, opened.spec, parameters) for build in builds)
+        return tuple(_predicted(opened, build, options) for build in builds)
     finally:
         opened.close()
+
+
+def _predicted(opened: LoadedModel, build: BuildPlan, options: BuildOptions) -> Prediction:
+    spec = predicted_spec(opened, build, options.choices.compression)
+    gone = _numbers(opened.spec) - _numbers(spec)
+    return predict(build, spec, opened.weights.parameters() - gone)
+
+
+def _numbers(spec: DecoderSpec) -> int:
+    """Return how many numbers the parameters have, a tied head counted once."""
+    shapes = parameter_shapes(spec)
+    return sum(
+        math.prod(shape)
+        for name, shape in shapes.items()
+        if name != "head.weight" or not spec.tied_head
+    )
 
 
 def predict(build: BuildPlan, spec: DecoderSpec, parameters: int) -> Prediction:
@@ -115,7 +131,7 @@ def predict(build: BuildPlan, spec: DecoderSpec, parameters: int) -> Prediction:
         activations_bytes=activations,
         ram_bytes=loaded_bytes(spec, build.recipe) + cache + activations,
         build_cpu_s=build_cpu_s(parameters, len(spec.layers)),
-        build_basis=BUILD_BASIS,
+        build_basis=BUILD_BASIS + ("; compression comes on top" if build.compression else ""),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from mobilepack.contract.base import Contract
+from mobilepack.contract.compression import Compression, CompressionReport
 
 LinearRecipe = Literal["fp32", "8da4w"]
 EmbeddingRecipe = Literal["fp32", "8w", "4w"]
@@ -48,7 +49,11 @@ class ModelIdentity(Contract):
 
 
 class BuildPlan(Contract):
-    """Everything that decides the bytes of a package; its sha256 is the `plan_id`."""
+    """Everything that decides the bytes of a package; its sha256 is the `plan_id`.
+
+    Attributes:
+        compression: What is done to the weights before they are lowered; None for nothing.
+    """
 
     target: str
     backend: str
@@ -57,6 +62,7 @@ class BuildPlan(Contract):
     max_seq_len: int = Field(ge=2)
     prefill_chunk: int = Field(ge=1)
     lowering: Lowering = "fast"
+    compression: Compression | None = None
     toolchain: dict[str, str]
 
 
@@ -165,7 +171,11 @@ class Licence(Contract):
 
 
 class Manifest(Contract):
-    """The package's description of itself."""
+    """The package's description of itself.
+
+    Attributes:
+        compression: What became of the weights before they were lowered; None if nothing did.
+    """
 
     schema_: Literal["mobilepack/manifest/1"] = Field("mobilepack/manifest/1", alias="schema")
     plan_id: str
@@ -180,4 +190,5 @@ class Manifest(Contract):
     memory: MemorySplit
     tokenizer: TokenizerInfo
     licence: Licence
+    compression: CompressionReport | None = None
     stages: tuple[StageCost, ...]

@@ -7,6 +7,7 @@ One definition serves the file writer (which packs the integers) and the quantis
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -86,6 +87,37 @@ def quantise(rows: torch.Tensor, encoding: str, group: int) -> QuantisedRows:
     if encoding == "int8":
         return quantise_int8(rows)
     raise ValueError(f"no such encoding: {encoding}")
+
+
+@runtime_checkable
+class Rounding(Protocol):
+    """Parameters that say themselves how they are rounded."""
+
+    def quantised(
+        self, name: str, rows: torch.Tensor, start: int, encoding: str, group: int
+    ) -> QuantisedRows:
+        """Return rows from `start` on as integers and scales; see `quantised_rows`."""
+
+
+def quantised_rows(
+    source: object, name: str, rows: torch.Tensor, start: int, encoding: str, group: int
+) -> QuantisedRows:
+    """Return rows of a parameter as integers and scales: to nearest, or as its source says.
+
+    Whoever quantises a parameter asks here, so that the file, the eager reference and ExecuTorch's
+    own lowering get the same integers.
+
+    Args:
+        source: Where the parameter comes from; calibrated weights have `Rounding`.
+        name: The parameter.
+        rows: Float32 rows that were read from it.
+        start: Number of the first of them.
+        encoding: As in `quantise`.
+        group: As in `quantise`.
+    """
+    if isinstance(source, Rounding):
+        return source.quantised(name, rows, start, encoding, group)
+    return quantise(rows, encoding, group)
 
 
 def fake_quantise_activations(x: torch.Tensor) -> torch.Tensor:

@@ -20,7 +20,7 @@ from mobilepack.models.moe import ExpertLane, run_experts
 from mobilepack.models.quantization import (
     fake_quantise_activations,
     fake_quantise_heads,
-    quantise,
+    quantised_rows,
 )
 
 if TYPE_CHECKING:
@@ -86,12 +86,29 @@ class Lane:
 Value = list[torch.Tensor]
 
 
+@dataclass(frozen=True, slots=True)
+class LinearInput:
+    """What a linear map is about to be fed, seen before its weight is read.
+
+    Attributes:
+        weight: Name of the weight.
+        source: Name of the graph's node that makes the input; maps with one input share it.
+        rows: Float32 `[tokens of the group's lanes, columns]` by group size (0: fp32 lanes); what
+            8da4w lanes feed is rounded to int8 steps already.
+    """
+
+    weight: str
+    source: str
+    rows: Mapping[int, torch.Tensor]
+
+
 def run_lanes(
     exported: ExportedProgram,
     parameters: Parameters,
     tables: Mapping[str, torch.Tensor],
     lanes: Sequence[Lane],
     on_node: Callable[[float], None] = lambda share: None,
+    on_linear: Callable[[LinearInput], None] = lambda seen: None,
 ) -> list[torch.Tensor]:
     """Return each lane's logits, float32 `[len(token_ids), vocab]`.
 
@@ -101,19 +118,26 @@ def run_lanes(
         tables: From `tables.py`, as long as the longest lane at least.
         lanes: What to run.
         on_node: Told the share of the graph that is done, 0 to 1.
+        on_linear: Shown the input of every linear map; what it does to the parameters counts from
+            this very map on.
     """
     with torch.no_grad():
-        return _Walk(exported, parameters, tables, lanes).run(on_node)
+        return Walk(exported, parameters, tables, lanes, on_linear).run(on_node)
 
 
-class _Walk:
+class Walk:
+    """One walk of all lanes through the graph, node by node."""
+
     def __init__(
         self,
         exported: ExportedProgram,
         parameters: Parameters,
         tables: Mapping[str, torch.Tensor],
         lanes: Sequence[Lane],
+        on_linear: Callable[[LinearInput], None] = lambda seen: None,
     ) -> None:
+        """Take everything as `run_lanes` does."""
+        self._on_linear = on_linear
         self._nodes = operators(exported)
         self._parameters = parameters
         self._tables = tables
@@ -130,6 +154,7 @@ class _Walk:
         }
 
     def run(self, on_node: Callable[[float], None]) -> list[torch.Tensor]:
+        """Walk, and return each lane's logits."""
         nodes = self._nodes
         last_use = {argument: node for node in nodes for argument in node.all_input_nodes}
         for index, node in enumerate(nodes):
@@ -170,18 +195,21 @@ class _Walk:
         generator = torch.Generator().manual_seed(0)
         results = []
         for lane in self._lanes:
-            rows = torch.cat([self._parameters.rows(name, i, i + 1) for i in lane.token_ids])
-            quantisation = lane.quantisation
-            encoding, group = embedding_encoding(
-                rows.shape[1], quantisation.embedding, quantisation.group
-            )
-            if encoding != "fp32":
-                rows = quantise(rows, encoding, group).dequantise()
+            rows = torch.cat([self._row(name, i, lane.quantisation) for i in lane.token_ids])
             if lane.perturbation:
                 noise = torch.randn(rows.shape, generator=generator)
                 rows = rows * (1 + lane.perturbation * noise)
             results.append(rows.unsqueeze(0))
         return results
+
+    def _row(self, name: str, index: int, quantisation: Quantisation) -> torch.Tensor:
+        row = self._parameters.rows(name, index, index + 1)
+        encoding, group = embedding_encoding(
+            row.shape[1], quantisation.embedding, quantisation.group
+        )
+        if encoding == "fp32":
+            return row
+        return quantised_rows(self._parameters, name, row, index, encoding, group).dequantise()
 
     def _linear(self, node: Node) -> Value:
         """Multiply all lanes while the weight passes by in chunks of rows."""
@@ -190,6 +218,7 @@ class _Walk:
         rows, columns = self._parameters.shape(weight)
         groups = sorted({lane.quantisation.group for lane in self._lanes})
         inputs = {group: self._stack(x, group) for group in groups}
+        self._on_linear(LinearInput(weight, arguments(node)[0].name, inputs))
         outputs = {group: torch.empty(len(inputs[group]), rows) for group in groups}
         step = max(1, _CHUNK_ELEMENTS // columns)
         for start in range(0, rows, step):
@@ -198,7 +227,10 @@ class _Walk:
             for group in groups:
                 used = chunk
                 if group:
-                    used = quantise(chunk, *linear_encoding(columns, group)).dequantise()
+                    coding = linear_encoding(columns, group)
+                    used = quantised_rows(
+                        self._parameters, weight, chunk, start, *coding
+                    ).dequantise()
                 outputs[group][:, start:stop] = inputs[group] @ used.T
         if bias is not None:
             offset = self._parameters.tensor(self._names[bias.name])

@@ -15,6 +15,7 @@ from mobilepack.models.checkpoint import CONFIG, Checkpoint
 from mobilepack.models.families.registry import family_of, read_spec
 from mobilepack.models.resolve import resolve_sources
 from mobilepack.models.safetensors_file import FLOAT_DTYPES
+from mobilepack.models.source import Source
 from mobilepack.models.spec import DecoderSpec, TensorSource
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ class LoadedModel:
 
     checkpoint: Checkpoint
     spec: DecoderSpec
-    weights: Weights
+    weights: Source
 
     def close(self) -> None:
         """Close the weight files."""

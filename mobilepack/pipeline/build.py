@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobilepack.contract.base import content_id
+from mobilepack.contract.compression import CompressionReport
 from mobilepack.contract.manifest import BuildPlan, Manifest
 from mobilepack.contract.reference import INDEX
 from mobilepack.errors import BuildError, UsageError
 from mobilepack.models.tokenizer import Tokenizer
 from mobilepack.models.weights import LoadedModel
+from mobilepack.pipeline.compress import Compressed, chosen_numbers, pruned
+from mobilepack.pipeline.compression_options import NOTHING, CompressionChoices
 from mobilepack.pipeline.export import export_decoder
 from mobilepack.pipeline.known_reference import find, keep, key_of
 from mobilepack.pipeline.lower import (
@@ -31,33 +34,49 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 
-def build_package(model: LoadedModel, plan: BuildPlan, out: Path, stages: Stages) -> Manifest:
+def build_package(
+    model: LoadedModel,
+    plan: BuildPlan,
+    out: Path,
+    stages: Stages,
+    choices: CompressionChoices = NOTHING,
+) -> Manifest:
     """Build a package under `out`; the caller holds the lock of its target.
+
+    Args:
+        model: The checkpoint.
+        plan: What to build.
+        out: Folder of packages.
+        stages: Timed.
+        choices: Files that the plan's compression was made from.
 
     Raises:
         MobilepackError: A stage failed; nothing half-written stays except what a new build of the
             same plan can go on from.
     """
-    tokenizer = Tokenizer.open(model.checkpoint.folder)
-    passages = reference_passages(model, plan)  # first, for it may refuse the tokenizer
-    with working(out, plan.target, content_id(plan)) as workspace:
-        facts = _program(model, plan, passages, workspace.folder, stages)
-        with stages.stage("package"):
-            copy_companions(model, tokenizer.info(), workspace.folder)
-            manifest = write_manifest(
-                workspace.folder, model, plan, facts, tokenizer.info(), stages.costs
-            )
-            workspace.publish()
+    with pruned(model, plan, choices, stages) as compressed:
+        model = compressed.model
+        tokenizer = Tokenizer.open(model.checkpoint.folder)
+        passages = reference_passages(model, plan)  # first, for it may refuse the tokenizer
+        with working(out, plan.target, content_id(plan)) as workspace:
+            facts, report = _program(compressed, plan, passages, workspace.folder, stages)
+            with stages.stage("package"):
+                copy_companions(model, tokenizer.info(), workspace.folder)
+                manifest = write_manifest(
+                    workspace.folder, model, plan, facts, tokenizer.info(), stages.costs, report
+                )
+                workspace.publish()
     return manifest
 
 
 def _program(
-    model: LoadedModel,
+    compressed: Compressed,
     plan: BuildPlan,
     passages: tuple[Passage, ...],
     folder: Path,
     stages: Stages,
-) -> ProgramFacts:
+) -> tuple[ProgramFacts, CompressionReport | None]:
+    model = compressed.model
     with stages.stage("export"):
         import torch
 
@@ -66,16 +85,19 @@ def _program(
         torch.set_num_threads(1)  # streaming is bound by memory: more threads only cost CPU
         exported = export_decoder(model.spec, plan.max_seq_len, plan.prefill_chunk)
         tables = make_tables(model.spec, plan.max_seq_len)
+    compressed = chosen_numbers(compressed, plan, exported, tables, folder, stages)
+    model = compressed.model
     metadata = runner_metadata(model, plan)
     facts = _lowered(model, plan, exported, tables, metadata, folder / PROGRAM, stages)
     if not (folder / "reference" / INDEX).exists():
-        key = key_of(plan.model, plan.max_seq_len, [passage.token_ids for passage in passages])
+        ids = [passage.token_ids for passage in passages]
+        key = key_of(plan.model, plan.max_seq_len, ids, plan.compression)
         with stages.stage("reference") as on_share:
             eager = Eager(exported, model.weights, tables)
             reference = record_reference(eager, plan.recipe, passages, on_share, find(key))
             reference.write(folder / "reference")
             keep(key, reference)
-    return facts
+    return facts, compressed.report
 
 
 def _lowered(  # noqa: PLR0913  what the two ways down need between them

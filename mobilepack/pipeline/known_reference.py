@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mobilepack.cache import cache_folder
 from mobilepack.contract.base import Contract, content_id
+from mobilepack.contract.compression import Compression
 from mobilepack.contract.manifest import ModelIdentity
 from mobilepack.contract.reference import Reference, Rows
 from mobilepack.errors import MobilepackError
@@ -30,6 +31,7 @@ class ReferenceKey(Contract):
     Attributes:
         max_seq_len: Some rotary scalings depend on it.
         sequences: Token ids that are fed.
+        compression: What was done to the weights.
         versions: Of what computes.
     """
 
@@ -37,11 +39,15 @@ class ReferenceKey(Contract):
     fingerprint: str
     max_seq_len: int
     sequences: tuple[tuple[int, ...], ...]
+    compression: Compression | None
     versions: tuple[str, ...]
 
 
 def key_of(
-    model: ModelIdentity, max_seq_len: int, sequences: Sequence[tuple[int, ...]]
+    model: ModelIdentity,
+    max_seq_len: int,
+    sequences: Sequence[tuple[int, ...]],
+    compression: Compression | None = None,
 ) -> ReferenceKey:
     """Return the key of a model's reference."""
     versions = (exact_version(), importlib.metadata.version("torch"))
@@ -50,6 +56,7 @@ def key_of(
         fingerprint=model.fingerprint,
         max_seq_len=max_seq_len,
         sequences=tuple(sequences),
+        compression=compression,
         versions=versions,
     )
 

@@ -84,7 +84,9 @@ def lower_reference(
         tensors[name] = shared[identity]
     lengths = (plan.max_seq_len, plan.prefill_chunk)
     try:
-        made = lower_upstream(model.spec, tensors, plan.recipe, lengths, metadata, path)
+        made = lower_upstream(
+            model.spec, tensors, plan.recipe, lengths, metadata, path, model.weights
+        )
     except (RuntimeError, ValueError, AssertionError) as err:
         raise BuildError(
             "lowering-failed",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mobilepack.contract.base import content_id, write_atomically
+from mobilepack.contract.compression import CompressionReport
 from mobilepack.contract.manifest import (
     BuildPlan,
     FileEntry,
@@ -46,13 +47,14 @@ def copy_companions(model: LoadedModel, tokenizer: TokenizerInfo, folder: Path) 
         shutil.copyfile(model.checkpoint.folder / name, folder / name)
 
 
-def write_manifest(
+def write_manifest(  # noqa: PLR0913  what a manifest is made of
     folder: Path,
     model: LoadedModel,
     plan: BuildPlan,
     facts: ProgramFacts,
     tokenizer: TokenizerInfo,
     stages: Iterable[StageCost],
+    compression: CompressionReport | None = None,
 ) -> Manifest:
     """Checksum every file of the folder and write manifest.json beside them."""
     manifest = Manifest(
@@ -68,6 +70,7 @@ def write_manifest(
         memory=facts.memory,
         tokenizer=tokenizer,
         licence=_licence(model),
+        compression=compression,
         stages=tuple(stages),
     )
     write_atomically(folder / "manifest.json", manifest.to_json())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 
 from mobilepack.contract.manifest import BuildPlan, Lowering, ModelIdentity, Recipe
 from mobilepack.errors import UsageError
 from mobilepack.models.spec import DecoderSpec
 from mobilepack.models.weights import LoadedModel
+from mobilepack.pipeline.compression_options import CompressionChoices, compression_for
 from mobilepack.target import Target
 from mobilepack.version import exact_version
 
@@ -24,6 +25,7 @@ class Choices:
         max_seq_len: Positions of the KV cache.
         prefill_chunk: Longest run of tokens in one call.
         lowering: `fast`, or `reference` for ExecuTorch's own.
+        compression: What is done to the weights.
     """
 
     linear: str | None = None
@@ -33,6 +35,7 @@ class Choices:
     max_seq_len: int | None = None
     prefill_chunk: int | None = None
     lowering: Lowering = "fast"
+    compression: CompressionChoices = field(default_factory=CompressionChoices)
 
 
 def plan_build(model: LoadedModel, target: Target, choices: Choices) -> BuildPlan:
@@ -42,6 +45,7 @@ def plan_build(model: LoadedModel, target: Target, choices: Choices) -> BuildPla
         UsageError: Choices contradict each other, the model or the target.
     """
     max_seq_len, prefill_chunk = lengths_for(model.spec, target, choices)
+    recipe = recipe_for(target, choices)
     return BuildPlan(
         target=target.name,
         backend=target.backend,
@@ -51,10 +55,11 @@ def plan_build(model: LoadedModel, target: Target, choices: Choices) -> BuildPla
             family=model.spec.family,
             fingerprint=model.checkpoint.fingerprint,
         ),
-        recipe=recipe_for(target, choices),
+        recipe=recipe,
         max_seq_len=max_seq_len,
         prefill_chunk=prefill_chunk,
         lowering=choices.lowering,
+        compression=compression_for(choices.compression, model.spec, recipe),
         toolchain=toolchain(),
     )
 

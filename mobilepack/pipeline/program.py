@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from mobilepack.backends.xnnpack.lower import Lowered
-    from mobilepack.models.weights import Weights
+    from mobilepack.models.source import Source
 
 _JOURNAL = ".model.journal"
 
@@ -25,7 +25,7 @@ _JOURNAL = ".model.journal"
 def write_program(
     path: Path,
     lowered: Lowered,
-    weights: Weights,
+    weights: Source,
     tables: dict[str, torch.Tensor],
     on_share: Callable[[float], None],
 ) -> None:

@@ -14,7 +14,7 @@ import pytest
 from mobilepack import __version__
 from mobilepack.cli import options
 from mobilepack.cli.app import VERBS, root
-from mobilepack.contract import manifest
+from mobilepack.contract import compression, manifest
 
 
 def _verb(name: str) -> click.Command:
@@ -74,6 +74,7 @@ def test_the_version_is_printed(run: Callable[..., Any]) -> None:
         (options.EMBEDDING, manifest.EmbeddingRecipe),
         (options.KV_CACHE, manifest.KvCacheRecipe),
         (options.LOWERING, manifest.Lowering),
+        (options.CALIBRATION, compression.Calibration),
     ],
 )
 def test_option_values_are_those_of_the_manifest(ours: tuple[str, ...], theirs: Any) -> None:

@@ -24,7 +24,7 @@ from mobilepack.backends.xnnpack.layout import (
     Transposed,
     Vector,
 )
-from mobilepack.models.quantization import QuantisedRows, quantise
+from mobilepack.models.quantization import QuantisedRows, quantised_rows
 
 _CHUNK_ELEMENTS = 1 << 21  # elements of a matrix in memory at once, 8 MB in float32
 
@@ -155,13 +155,12 @@ def _matrix_key(content: Matrix) -> tuple[str, str, HeadRows | None]:
 
 
 def _vector(weights: WeightSource, content: Vector) -> npt.NDArray[Any]:
-    values = weights.tensor(content.parameter)
-    if content.rows is not None:
-        values = _choose(values, content.rows)
-    return values.numpy()
+    return _chosen(weights.tensor(content.parameter), content.rows).numpy()
 
 
-def _choose(values: torch.Tensor, rows: HeadRows) -> torch.Tensor:
+def _chosen(values: torch.Tensor, rows: HeadRows | None) -> torch.Tensor:
+    if rows is None:
+        return values
     heads: torch.Tensor = values.unflatten(0, (-1, rows.period))
     return heads[:, rows.start : rows.stop : rows.step].flatten(0, 1).contiguous()
 
@@ -174,12 +173,12 @@ def _write_matrix(
         raise TypeError(f"not a matrix: {content}")
     values_at = region.offset
     scales_at = scale_region.offset if scale_region is not None else 0
-    for rows in _chunks(weights, content):
+    for start, rows in _chunks(weights, content):
         if content.encoding == "fp32":
-            written = file.write(values_at, rows.numpy())
+            written = file.write(values_at, _chosen(rows, content.rows).numpy())
             values_at += written
         else:
-            quantised = quantise(rows, content.encoding, content.group)
+            quantised = _quantised(weights, content, rows, start)
             written = file.write(values_at, _pack(quantised, content.encoding))
             values_at += written
             scales_at += file.write(scales_at, _scales(quantised, content.encoding))
@@ -189,14 +188,24 @@ def _write_matrix(
 def _write_scales(file: ProgramFile, region: Region, content: Matrix, weights: WeightSource) -> int:
     """Write the scales of a matrix whose integers another region holds."""
     offset = region.offset
-    for rows in _chunks(weights, content):
-        offset += file.write(
-            offset, _scales(quantise(rows, content.encoding, content.group), content.encoding)
-        )
+    for start, rows in _chunks(weights, content):
+        quantised = _quantised(weights, content, rows, start)
+        offset += file.write(offset, _scales(quantised, content.encoding))
     return region.size
 
 
-def _chunks(weights: WeightSource, content: Matrix) -> Iterator[torch.Tensor]:
+def _quantised(
+    weights: WeightSource, content: Matrix, rows: torch.Tensor, start: int
+) -> QuantisedRows:
+    """Quantise whole rows from `start` on, then choose those that the matrix takes."""
+    coding = content.encoding, content.group
+    found = quantised_rows(weights, content.parameter, rows, start, *coding)
+    values, scales = (_chosen(part, content.rows) for part in (found.values, found.scales))
+    return QuantisedRows(values, scales)
+
+
+def _chunks(weights: WeightSource, content: Matrix) -> Iterator[tuple[int, torch.Tensor]]:
+    """Yield whole rows in order with the number of the first."""
     total, columns = weights.shape(content.parameter)
     step = max(1, _CHUNK_ELEMENTS // columns)
     if content.rows is not None and content.rows.period == total:  # a run, such as one expert's
@@ -207,8 +216,7 @@ def _chunks(weights: WeightSource, content: Matrix) -> Iterator[torch.Tensor]:
     if content.rows is not None:
         step = max(1, step // content.rows.period) * content.rows.period
     for start in range(0, total, step):
-        rows = weights.rows(content.parameter, start, min(total, start + step))
-        yield rows if content.rows is None else _choose(rows, content.rows)
+        yield start, weights.rows(content.parameter, start, min(total, start + step))
 
 
 def _pack(quantised: QuantisedRows, encoding: str) -> npt.NDArray[Any]:

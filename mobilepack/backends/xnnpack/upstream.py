@@ -6,7 +6,7 @@ operators, and goes through `to_edge_transform_and_lower` with the XNNPACK parti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +19,12 @@ from mobilepack.models.blocks import Linear
 from mobilepack.models.decoder import Decoder, Embedding, with_weights
 from mobilepack.models.encodings import embedding_encoding, linear_encoding
 from mobilepack.models.operators_plain import PLAIN
-from mobilepack.models.quantization import quantise
+from mobilepack.models.quantization import QuantisedRows, quantised_rows
 from mobilepack.models.spec import DecoderSpec
 
 Metadata = Mapping[str, int | bool | tuple[int, ...]]
+Rows = Callable[[torch.Tensor, str, int], QuantisedRows]
+"""Rounds a whole parameter for an encoding and a group size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +54,11 @@ class _QuantisedLinear(nn.Module):
     values: torch.Tensor
     scales: torch.Tensor
 
-    def __init__(self, linear: Linear, group: int) -> None:
+    def __init__(self, linear: Linear, group: int, rounding: Rows) -> None:
         super().__init__()
         self.encoding, self.group = linear_encoding(linear.weight.shape[1], group)
         self.limits = (-8, 7) if self.encoding == "int4" else (-127, 127)
-        rows = quantise(linear.weight.data, self.encoding, self.group)
+        rows = rounding(linear.weight.data, self.encoding, self.group)
         self.register_buffer("values", rows.values)
         self.register_buffer("scales", rows.scales)
         self.register_buffer("zeros", torch.zeros(rows.scales.shape, dtype=torch.int8))
@@ -90,11 +92,11 @@ class _QuantisedEmbedding(nn.Module):
     values: torch.Tensor
     scales: torch.Tensor
 
-    def __init__(self, embedding: Embedding, kind: str, linear_group: int) -> None:
+    def __init__(self, embedding: Embedding, kind: str, linear_group: int, rounding: Rows) -> None:
         super().__init__()
         encoding, group = embedding_encoding(embedding.weight.shape[1], kind, linear_group)
         self.eight, self.group = encoding == "int8", group
-        rows = quantise(embedding.weight.data, encoding, group)
+        rows = rounding(embedding.weight.data, encoding, group)
         if self.eight:
             self.register_buffer("values", rows.values)
             self.register_buffer("scales", rows.scales.squeeze(1))
@@ -114,13 +116,14 @@ class _QuantisedEmbedding(nn.Module):
         return result
 
 
-def lower_upstream(
+def lower_upstream(  # noqa: PLR0913  what decides a program
     spec: DecoderSpec,
     weights: Mapping[str, torch.Tensor],
     recipe: Recipe,
     lengths: tuple[int, int],
     metadata: Metadata,
     path: Path,
+    source: object = None,
 ) -> UpstreamProgram:
     """Write `path` by ExecuTorch's own way down.
 
@@ -131,6 +134,7 @@ def lower_upstream(
         lengths: Positions of the cache, longest single call.
         metadata: The runners' constant methods.
         path: The program file.
+        source: Where the parameters come from; it may know how they are rounded.
     """
     _register_kernels()
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
@@ -143,7 +147,7 @@ def lower_upstream(
     from executorch.exir.passes.sym_shape_eval_pass import ConstraintBasedSymShapeEvalPass
 
     max_seq_len, chunk = lengths
-    decoder = _quantised(with_weights(spec, max_seq_len, weights, PLAIN), recipe)
+    decoder = _quantised(with_weights(spec, max_seq_len, weights, PLAIN), recipe, source)
     tally = _tally(decoder)
     states = sum(4 * cache.numel() for name, cache in decoder.named_buffers() if "_cache" in name)
     exported = _export(decoder, min(max_seq_len, chunk))
@@ -205,14 +209,22 @@ def _register_kernels() -> None:
     import torchao.quantization.quant_primitives  # noqa: F401  torchao::quantize_affine
 
 
-def _quantised(decoder: Decoder, recipe: Recipe) -> Decoder:
+def _quantised(decoder: Decoder, recipe: Recipe, source: object) -> Decoder:
+    def rounding(parameter: str) -> Rows:
+        return lambda rows, encoding, group: quantised_rows(
+            source, parameter, rows, 0, encoding, group
+        )
+
     if recipe.linear != "fp32":
-        for module in list(decoder.modules()):
+        for prefix, module in list(decoder.named_modules()):
+            block = f"{prefix}." if prefix else ""
             for name, child in list(module.named_children()):
                 if isinstance(child, Linear):
-                    setattr(module, name, _QuantisedLinear(child, recipe.group_size))
+                    rows = rounding(f"{block}{name}.weight")
+                    setattr(module, name, _QuantisedLinear(child, recipe.group_size, rows))
     if recipe.embedding != "fp32":
-        embedding = _QuantisedEmbedding(decoder.embed, recipe.embedding, recipe.group_size)
+        rows = rounding("embed.weight")
+        embedding = _QuantisedEmbedding(decoder.embed, recipe.embedding, recipe.group_size, rows)
         decoder.add_module("embed", embedding)
     return decoder
 
