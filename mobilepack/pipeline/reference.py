@@ -94,6 +94,7 @@ def record_reference(
     on_share: Callable[[float], None],
 ) -> Reference:
     """Run every sequence through eager fp32, eager quantised, and eager quantised with noise."""
+    from mobilepack.models.graph import cache_length
     from mobilepack.models.streaming import FP32, run_lanes
 
     quantised = quantisation_of(recipe)
@@ -104,7 +105,8 @@ def record_reference(
     logits = run_lanes(exported, parameters, tables, lanes, on_share)
     vocab_size = logits[0].shape[1]
     sampled = sample_ids(vocab_size)
-    greedy = _greedy(exported, parameters, tables, quantised, passages[0])
+    limit = cache_length(exported) or max(len(passage.token_ids) for passage in passages)
+    greedy = _greedy(exported, parameters, tables, quantised, (passages[0], limit))
     rows = {}
     for index, variant in enumerate(kinds):
         mine = logits[index * len(passages) : (index + 1) * len(passages)]
@@ -128,15 +130,23 @@ def _greedy(
     parameters: Parameters,
     tables: dict[str, torch.Tensor],
     quantisation: Quantisation,
-    passage: Passage,
+    start: tuple[Passage, int],
 ) -> tuple[GreedyReference, ...]:
-    """Return what the recipe's eager model says after a short prompt; nothing for big models."""
-    from mobilepack.models.graph import cache_length
+    """Return what the recipe's eager model says after a short prompt; nothing for big models.
+
+    Args:
+        exported: The decoder.
+        parameters: Its weights.
+        tables: Its tables.
+        quantisation: Of the recipe.
+        start: A passage whose first half is the prompt, and how many positions may be used.
+    """
     from mobilepack.models.streaming import FP32, Lane, run_lanes
 
     total = sum(math.prod(parameters.shape(name)) for name in parameters.names())
+    passage, limit = start
     prompt = passage.token_ids[: len(passage.token_ids) // 2 + 1]
-    length = min(GREEDY_TOKENS, cache_length(exported) - len(prompt))
+    length = min(GREEDY_TOKENS, limit - len(prompt))
     if total > _GREEDY_PARAMETERS or length < 1:
         return ()
     ids, gaps = list(prompt), []
