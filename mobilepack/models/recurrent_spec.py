@@ -106,7 +106,7 @@ class Mamba2Spec:
 
     @property
     def inside(self) -> int:
-        """Numbers alive inside the delegate of the parallel form, decays between tokens foremost."""
+        """Numbers alive inside the parallel form, most of them decays between two tokens."""
         return 4 * self.n_heads * CHUNK * CHUNK + 2 * self.inner * self.state
 
     def shapes(self, hidden: int) -> Shapes:
