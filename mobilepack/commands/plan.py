@@ -10,8 +10,9 @@ from mobilepack.commands.build import BuildOptions
 from mobilepack.commands.components import COMPONENTS, component_of
 from mobilepack.contract.manifest import BuildPlan, Recipe
 from mobilepack.models.encodings import FLOAT_MATRICES, embedding_encoding, linear_encoding
-from mobilepack.models.layer_spec import LayerSpec
+from mobilepack.models.layer_spec import AttentionSpec, LayerSpec
 from mobilepack.models.moe_spec import MoeSpec
+from mobilepack.models.recurrent_spec import Mamba2Spec
 from mobilepack.models.spec import ATTENTIONS, DecoderSpec, parameter_shapes
 from mobilepack.models.tables import table_shapes
 from mobilepack.models.weights import LoadedModel, open_model
@@ -26,7 +27,8 @@ ROW_SCALE_BYTES = 4  # float32, one per int8 row
 KV_BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
 
 # Delegates' graphs and the flatbuffer, fitted to builds of 4 to 30 layers (executorch 1.5.1).
-PROGRAM_BYTES, PROGRAM_BYTES_PER_LAYER, PROGRAM_BYTES_PER_EXPERT = 8_000, 12_000, 4_500
+PROGRAM_BYTES, PROGRAM_BYTES_PER_LAYER = 8_000, 12_000
+PROGRAM_BYTES_PER_EXPERT, PROGRAM_BYTES_PER_OTHER_MIXER = 4_500, 20_000
 
 # Fitted to the three builds named: CPU seconds of the whole command, flight recorder included.
 START_S, PER_LAYER_S, PER_BILLION_S = 5.0, 0.12, 17.5
@@ -223,7 +225,9 @@ def program_bytes(spec: DecoderSpec, max_seq_len: int) -> int:
     tables = FLOAT_BYTES * (numbers + max_seq_len)  # and 0, 1, 2, …
     moes = [layer.ffn for layer in spec.layers if isinstance(layer.ffn, MoeSpec)]
     experts = PROGRAM_BYTES_PER_EXPERT * sum(moe.experts for moe in moes)
-    return tables + PROGRAM_BYTES + PROGRAM_BYTES_PER_LAYER * len(spec.layers) + experts
+    others = sum(not isinstance(layer.mixer, AttentionSpec) for layer in spec.layers)
+    graphs = PROGRAM_BYTES_PER_LAYER * len(spec.layers) + PROGRAM_BYTES_PER_OTHER_MIXER * others
+    return tables + PROGRAM_BYTES + graphs + experts
 
 
 def activation_bytes(
@@ -241,6 +245,8 @@ def activation_bytes(
     cached = max(2, KV_BYTES[recipe.kv_cache])  # int8 is widened to half precision for products
     outside = FLOAT_BYTES * prefill_chunk * (2 * spec.hidden_size + _between(spec))
     inside = 3 * FLOAT_BYTES * prefill_chunk * _ffn_size(widest)
+    for other in {layer.mixer for layer in spec.layers if isinstance(layer.mixer, Mamba2Spec)}:
+        inside = max(inside, FLOAT_BYTES * other.inside)
     if mixer is not None:
         outside += prefill_chunk * (FLOAT_BYTES * mixer.q_size)
         outside += prefill_chunk * cached * (mixer.q_size + 2 * mixer.kv_size)

@@ -56,8 +56,8 @@ class Time(Contract):
     """Time a prefill of `n_prompt` and `n_gen` decode steps, `n_depth` tokens already cached.
 
     The terms are llama-bench's; tokenisation and sampling are outside the clock. The token fed at
-    position p is `token_ids[p % len(token_ids)]`. Positions below `n_depth` are fed once, outside
-    the clock; every warm-up and repetition begins again at position `n_depth`.
+    position p is `token_ids[p % len(token_ids)]`. Positions below `n_depth` are fed outside the
+    clock before every warm-up and repetition, for a recurrent state cannot be rewound to them.
 
     Attributes:
         warmups: Untimed rounds before the first repetition.

@@ -96,12 +96,12 @@ def _generate(plan: RunPlan, item: Generate, step: Step, clock: Clock) -> Genera
 
 def _time(plan: RunPlan, item: Time, step: Step, clock: Clock) -> Timing:
     ids = np.resize(np.array(item.token_ids, dtype=np.int64), item.positions)
-    if item.n_depth:
-        prefill(step, ids[: item.n_depth], 0, plan.prefill_chunk)
     prefill_ns, decode_ns = [], []
     for number in range(item.warmups + item.repetitions):
         if item.cooldown_s and (number == 0 or number > item.warmups):
             clock.sleep_s(item.cooldown_s)
+        if item.n_depth:  # again for every round: a recurrent state cannot be rewound
+            prefill(step, ids[: item.n_depth], 0, plan.prefill_chunk)
         prompt_ns, token_ns = _round(plan, item, ids, step, clock)
         if number >= item.warmups:
             prefill_ns.append(prompt_ns)

@@ -40,10 +40,11 @@ def parameter_names(exported: ExportedProgram) -> dict[str, str]:
     }
 
 
-def cache_length(exported: ExportedProgram) -> int:
-    """Return how many positions the shortest KV cache holds."""
+def cache_length(exported: ExportedProgram) -> int | None:
+    """Return how many positions the shortest KV cache holds, None where there is none."""
     attention = torch.ops.mobilepack.attention.default
-    return min(fixed(arguments(n)[3], 1) for n in operators(exported) if n.target is attention)
+    caches = [arguments(node)[3] for node in operators(exported) if node.target is attention]
+    return min((fixed(cache, 1) for cache in caches), default=None)
 
 
 def result(exported: ExportedProgram) -> Node:

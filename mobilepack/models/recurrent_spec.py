@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from mobilepack.models.layer_spec import Activation, Shapes, linear_shapes
 
+CHUNK = 64
+"""Tokens of Mamba 2's parallel form: its sums of decays stay short, so that they stay exact."""
+
 
 @dataclass(frozen=True, slots=True)
 class ConvSpec:
@@ -100,6 +103,11 @@ class Mamba2Spec:
     def between(self) -> int:
         """Channels per token that lie between delegates: windows, operands, gate and result."""
         return 4 * self.inner + 4 * self.groups * self.state + self.n_heads
+
+    @property
+    def inside(self) -> int:
+        """Numbers alive inside the parallel form, most of them decays between two tokens."""
+        return 4 * self.n_heads * CHUNK * CHUNK + 2 * self.inner * self.state
 
     def shapes(self, hidden: int) -> Shapes:
         """Return its parameters: z gates, x, b and c go through the convolution, dt is the step."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from mobilepack.models.layer_spec import (
     AlibiSpec,
     AttentionSpec,
+    FeedForwardSpec,
     LayerSpec,
     NormSpec,
     RopeSpec,
@@ -81,6 +82,14 @@ class DecoderSpec:
         """The mixers that are attentions, one for each block that has one."""
         mixers = (layer.mixer for layer in self.layers)
         return tuple(mixer for mixer in mixers if isinstance(mixer, ATTENTIONS))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every block is an attention and a feed-forward: no experts, states or latents."""
+        return all(
+            isinstance(layer.mixer, AttentionSpec) and isinstance(layer.ffn, FeedForwardSpec)
+            for layer in self.layers
+        )
 
     @property
     def ropes(self) -> tuple[RopeSpec, ...]:

@@ -214,7 +214,9 @@ def _drop_layers(path: Path, dropped: tuple[int, ...]) -> None:
 
 
 def _narrow(path: Path, spec: DecoderSpec) -> None:
-    mixer, ffn = spec.layers[0].mixer, spec.layers[0].ffn
+    from mobilepack.models.compression.width import checked
+
+    mixer, ffn = checked(spec)
     sizes = {
         "num_attention_heads": mixer.n_heads,
         "num_key_value_heads": mixer.n_kv_heads,

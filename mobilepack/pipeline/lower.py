@@ -17,6 +17,7 @@ from mobilepack.contract.manifest import (
 from mobilepack.errors import BuildError
 from mobilepack.models.weights import LoadedModel
 from mobilepack.pipeline.package import ProgramFacts
+from mobilepack.pipeline.plan import check_reference
 
 if TYPE_CHECKING:
     import torch
@@ -71,7 +72,9 @@ def lower_reference(
 
     Raises:
         BuildError: ExecuTorch could not lower the model.
+        UsageError: The model has blocks that only the fast lowering knows.
     """
+    check_reference(model.spec)
     from mobilepack.backends.xnnpack.upstream import lower_upstream
     from mobilepack.models.spec import parameter_shapes
 

@@ -46,6 +46,8 @@ def plan_build(model: LoadedModel, target: Target, choices: Choices) -> BuildPla
     """
     max_seq_len, prefill_chunk = lengths_for(model.spec, target, choices)
     recipe = recipe_for(target, choices)
+    if choices.lowering == "reference":
+        check_reference(model.spec)
     return BuildPlan(
         target=target.name,
         backend=target.backend,
@@ -62,6 +64,22 @@ def plan_build(model: LoadedModel, target: Target, choices: Choices) -> BuildPla
         compression=compression_for(choices.compression, model.spec, recipe),
         toolchain=toolchain(),
     )
+
+
+def check_reference(spec: DecoderSpec) -> None:
+    """Refuse models that only the fast lowering knows.
+
+    Raises:
+        UsageError: A block has experts, a recurrent state or latent attention.
+    """
+    if not spec.is_plain:
+        raise UsageError(
+            "reference-lowering-family",
+            f"cannot lower a {spec.family} model with --lowering reference",
+            why="ExecuTorch's own lowering serves as the check of attention and feed-forward; "
+            "experts, recurrent states and latent attention have the fast lowering only",
+            next="leave --lowering out",
+        )
 
 
 def toolchain() -> dict[str, str]:

@@ -115,6 +115,7 @@ def record_reference(
     Args:
         fp32: What an earlier build recorded of eager fp32, which is then not run again.
     """
+    from mobilepack.models.graph import cache_length
     from mobilepack.models.streaming import FP32
 
     quantised = quantisation_of(recipe)
@@ -129,7 +130,8 @@ def record_reference(
     logits = eager.run(lanes, on_share) if lanes else []
     vocab_size = eager.parameters.shape("embed.weight")[0]
     sampled = sample_ids(vocab_size)
-    greedy = _greedy(eager, quantised, passages[0])
+    limit = cache_length(eager.exported) or max(len(p.token_ids) for p in passages)
+    greedy = _greedy(eager, quantised, (passages[0], limit))
     for index, variant in enumerate(kinds):
         mine = logits[index * len(passages) : (index + 1) * len(passages)]
         full = np.concatenate([part.numpy() for part in mine])
@@ -148,16 +150,16 @@ def record_reference(
 
 
 def _greedy(
-    eager: Eager, quantisation: Quantisation, passage: Passage
+    eager: Eager, quantisation: Quantisation, prompt_of: tuple[Passage, int]
 ) -> tuple[GreedyReference, ...]:
     """Return what the recipe's eager model says after a short prompt; nothing for big models."""
-    from mobilepack.models.graph import cache_length
     from mobilepack.models.streaming import FP32, Lane
 
+    passage, limit = prompt_of
     shapes = (eager.parameters.shape(name) for name in eager.parameters.names())
     total = sum(math.prod(shape) for shape in shapes)
     prompt = passage.token_ids[: len(passage.token_ids) // 2 + 1]
-    length = min(GREEDY_TOKENS, cache_length(eager.exported) - len(prompt))
+    length = min(GREEDY_TOKENS, limit - len(prompt))
     if total > _GREEDY_PARAMETERS or length < 1:
         return ()
     ids, gaps = list(prompt), []

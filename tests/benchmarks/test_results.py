@@ -9,7 +9,8 @@ import pytest
 
 from benchmarks.record import SCHEMA, Document
 
-RESULTS = sorted((Path(__file__).parents[2] / "benchmarks" / "results").glob("*.json"))
+FOLDER = Path(__file__).parents[2] / "benchmarks" / "results"
+RESULTS = [p for p in sorted(FOLDER.glob("*.json")) if p.stem.startswith(("build", "run"))]
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)

@@ -39,7 +39,7 @@ def test_a_timed_round_begins_again_at_its_depth_and_cools_down_between() -> Non
     )
     out = run_items(_plan(item), model, silent, Clock(sleep_s=pauses.append))
     one_round = [((3, 1, 2, 3), 2), ((1,), 6), ((2,), 7), ((3,), 8)]
-    assert model.calls == [((1, 2), 0), *one_round * 3]
+    assert model.calls == [((1, 2), 0), *one_round] * 3  # a recurrent state cannot be rewound
     assert pauses == [0.5, 0.5]  # before the warm-up and between the repetitions
     assert len(out.timings[0].prefill_ns) == 2
 

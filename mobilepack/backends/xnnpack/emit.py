@@ -173,12 +173,12 @@ def _write_matrix(
         raise TypeError(f"not a matrix: {content}")
     values_at = region.offset
     scales_at = scale_region.offset if scale_region is not None else 0
-    for start, rows in _chunks(weights, content):
+    for chunk in _chunks(weights, content):
         if content.encoding == "fp32":
-            written = file.write(values_at, _chosen(rows, content.rows).numpy())
+            written = file.write(values_at, _chosen(chunk.rows, chunk.choice).numpy())
             values_at += written
         else:
-            quantised = _quantised(weights, content, rows, start)
+            quantised = _quantised(weights, content, chunk)
             written = file.write(values_at, _pack(quantised, content.encoding))
             values_at += written
             scales_at += file.write(scales_at, _scales(quantised, content.encoding))
@@ -188,35 +188,43 @@ def _write_matrix(
 def _write_scales(file: ProgramFile, region: Region, content: Matrix, weights: WeightSource) -> int:
     """Write the scales of a matrix whose integers another region holds."""
     offset = region.offset
-    for start, rows in _chunks(weights, content):
-        quantised = _quantised(weights, content, rows, start)
+    for chunk in _chunks(weights, content):
+        quantised = _quantised(weights, content, chunk)
         offset += file.write(offset, _scales(quantised, content.encoding))
     return region.size
 
 
-def _quantised(
-    weights: WeightSource, content: Matrix, rows: torch.Tensor, start: int
-) -> QuantisedRows:
-    """Quantise whole rows from `start` on, then choose those that the matrix takes."""
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Whole rows from `start` on, and which of them the matrix takes (None: all)."""
+
+    start: int
+    rows: torch.Tensor
+    choice: HeadRows | None
+
+
+def _quantised(weights: WeightSource, content: Matrix, chunk: _Chunk) -> QuantisedRows:
+    """Quantise whole rows, then choose those that the matrix takes."""
     coding = content.encoding, content.group
-    found = quantised_rows(weights, content.parameter, rows, start, *coding)
-    values, scales = (_chosen(part, content.rows) for part in (found.values, found.scales))
+    found = quantised_rows(weights, content.parameter, chunk.rows, chunk.start, *coding)
+    values, scales = (_chosen(part, chunk.choice) for part in (found.values, found.scales))
     return QuantisedRows(values, scales)
 
 
-def _chunks(weights: WeightSource, content: Matrix) -> Iterator[tuple[int, torch.Tensor]]:
-    """Yield whole rows in order with the number of the first."""
+def _chunks(weights: WeightSource, content: Matrix) -> Iterator[_Chunk]:
     total, columns = weights.shape(content.parameter)
     step = max(1, _CHUNK_ELEMENTS // columns)
     if content.rows is not None and content.rows.period == total:  # a run, such as one expert's
         first, end = content.rows.start, content.rows.stop
         for start in range(first, end, step):
-            yield weights.rows(content.parameter, start, min(end, start + step))
+            rows = weights.rows(content.parameter, start, min(end, start + step))
+            yield _Chunk(start, rows, None)
         return
     if content.rows is not None:
         step = max(1, step // content.rows.period) * content.rows.period
     for start in range(0, total, step):
-        yield start, weights.rows(content.parameter, start, min(total, start + step))
+        rows = weights.rows(content.parameter, start, min(total, start + step))
+        yield _Chunk(start, rows, content.rows)
 
 
 def _pack(quantised: QuantisedRows, encoding: str) -> npt.NDArray[Any]:

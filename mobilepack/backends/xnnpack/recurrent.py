@@ -18,7 +18,6 @@ from mobilepack.backends.xnnpack.attention import Positions
 from mobilepack.backends.xnnpack.layout import Bytes
 from mobilepack.backends.xnnpack.program import ProgramBuilder
 from mobilepack.backends.xnnpack.recurrent_graphs import (
-    CHUNK,
     SpaceShape,
     advance_graph,
     chunk_graph,
@@ -29,6 +28,7 @@ from mobilepack.backends.xnnpack.recurrent_graphs import (
 from mobilepack.backends.xnnpack.rules_recurrent import Window
 from mobilepack.backends.xnnpack.segments import SegmentBuilder
 from mobilepack.models.graph import arguments, fixed
+from mobilepack.models.recurrent_spec import CHUNK
 
 if TYPE_CHECKING:
     from torch.fx import Node

@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from mobilepack.backends.xnnpack.graph import Graph
 from mobilepack.backends.xnnpack.layout import filled
 from mobilepack.backends.xnnpack.storage import Storage
-
-CHUNK = 64
-"""Tokens of Mamba 2's parallel form: its sums of decays stay short, so that they stay exact."""
+from mobilepack.models.recurrent_spec import CHUNK
 
 _HIDDEN = 1e9  # subtracted from a logarithm that must not count: exp(-1e9) is 0 in float32
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from mobilepack.errors import UsageError
 from mobilepack.models.compression.select import Indices, Selection
-from mobilepack.models.layer_spec import AttentionSpec, FeedForwardSpec
+from mobilepack.models.layer_spec import AttentionSpec, FeedForwardSpec, LayerSpec
 from mobilepack.models.spec import DecoderSpec, parameter_shapes
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ def kept_width(spec: DecoderSpec, share: float, group: int) -> Width:
     Raises:
         UsageError: The blocks are not all alike, or not a gated feed-forward behind attention.
     """
-    mixer, size = _check(spec), spec.layers[0].ffn.size
+    mixer, ffn_spec = checked(spec)
+    size = ffn_spec.size
     unit = group if group and size % group == 0 else COLUMNS
     ffn = math.ceil(size * (1 - share) / unit) * unit
     heads = math.ceil(mixer.n_kv_heads * (1 - share))
@@ -58,20 +59,29 @@ def kept_width(spec: DecoderSpec, share: float, group: int) -> Width:
     return Width(heads, min(ffn, size))
 
 
-def _check(spec: DecoderSpec) -> AttentionSpec:
-    """Return the attention that all blocks have."""
+def checked(spec: DecoderSpec) -> tuple[AttentionSpec, FeedForwardSpec]:
+    """Return the first block's parts, whose sizes all blocks have.
+
+    Raises:
+        UsageError: As `kept_width`.
+    """
     sizes = set()
-    for layer in spec.layers:
-        mixer, ffn = layer.mixer, layer.ffn
-        gated = isinstance(ffn, FeedForwardSpec) and ffn.gated and layer.shares is None
-        if not isinstance(mixer, AttentionSpec) or not gated:
-            raise _refused(spec, "its blocks are not attention with a gated feed-forward, each own")
+    parts = [_parts(spec, layer) for layer in spec.layers]
+    for mixer, ffn in parts:
         if mixer.alibi is not None or (mixer.qk_norm and mixer.qk_norm.scope != "head"):
             raise _refused(spec, "its heads have biases or norms of their own")
         sizes.add((mixer.n_heads, mixer.n_kv_heads, mixer.head_dim, ffn.size))
     if len(sizes) != 1:
         raise _refused(spec, "its blocks differ in size, and config.json has one number for all")
-    return spec.layers[0].mixer
+    return parts[0]
+
+
+def _parts(spec: DecoderSpec, layer: LayerSpec) -> tuple[AttentionSpec, FeedForwardSpec]:
+    mixer, ffn = layer.mixer, layer.ffn
+    plain = isinstance(ffn, FeedForwardSpec) and ffn.gated and layer.shares is None
+    if isinstance(mixer, AttentionSpec) and isinstance(ffn, FeedForwardSpec) and plain:
+        return mixer, ffn
+    raise _refused(spec, "its blocks are not attention with a gated feed-forward, each own")
 
 
 def _refused(spec: DecoderSpec, why: str) -> UsageError:
@@ -93,9 +103,10 @@ def resized(spec: DecoderSpec, width: Width) -> DecoderSpec:
     """Return the decoder with blocks of another width."""
     layers = []
     for old in spec.layers:
-        heads = width.kv_heads * (old.mixer.n_heads // old.mixer.n_kv_heads)
-        mixer = replace(old.mixer, n_heads=heads, n_kv_heads=width.kv_heads)
-        layers.append(replace(old, mixer=mixer, ffn=replace(old.ffn, size=width.ffn)))
+        attention, ffn = _parts(spec, old)
+        heads = width.kv_heads * (attention.n_heads // attention.n_kv_heads)
+        mixer = replace(attention, n_heads=heads, n_kv_heads=width.kv_heads)
+        layers.append(replace(old, mixer=mixer, ffn=replace(ffn, size=width.ffn)))
     return replace(spec, layers=tuple(layers))
 
 
@@ -109,7 +120,7 @@ def narrowed(
         importance: Of the input channels of the weights that `gates` names.
         width: What every block keeps.
     """
-    layer, ffn, smaller = spec.layers[0].mixer, width.ffn, resized(spec, width)
+    (layer, _), ffn, smaller = checked(spec), width.ffn, resized(spec, width)
     repeats = layer.n_heads // layer.n_kv_heads
     rows: dict[str, Indices] = {}
     columns: dict[str, Indices] = {}

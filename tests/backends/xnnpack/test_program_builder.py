@@ -100,6 +100,61 @@ def test_tensors_alive_on_the_same_way_never_share_memory(
     assert sizes["states"] == model.sizes[model.tensors[0]]
 
 
+def test_what_a_region_uses_is_alive_in_all_of_it() -> None:
+    """A loop may come back to any instruction, and a jump may leave any out."""
+    program = ProgramBuilder(Layout())
+    first, second, third, after = (program.tensor([100]) for _ in range(4))
+    condition = program.scalar_output(bool)
+    with program.region():
+        again = program.here()
+        program.kernel("aten::add", "out", first)
+        skip = program.jump_if_false(condition)
+        program.kernel("aten::add", "out", second)
+        program.land(skip)
+        program.kernel("aten::add", "out", third)
+        program.back_if_false(condition, again)
+    program.kernel("aten::add", "out", after)
+    program.output(after)
+    plan, sizes = program.finish("forward")
+    places = [plan.values[t].val.allocation_info.memory_offset_low for t in (first, second, third)]
+    assert len(set(places)) == 3
+    assert sizes["activations"] == 3 * 448  # what comes after the region has its bytes again
+    jumps = [
+        i.instr_args.destination_instruction
+        for i in plan.chains[0].instructions
+        if hasattr(i.instr_args, "destination_instruction")
+    ]
+    assert jumps == [3, again]
+
+
+def test_many_regions_with_many_jumps_are_planned_quickly() -> None:
+    """Experts are skipped one by one: 2 ** 640 ways through this program."""
+    program = ProgramBuilder(Layout())
+    condition, tensor = program.scalar_output(bool), program.tensor([4])
+    for _ in range(10):
+        with program.region():
+            for _ in range(64):
+                skip = program.jump_if_false(condition)
+                program.kernel("aten::add", "out", tensor)
+                program.land(skip)
+    program.output(tensor)
+    plan, _ = program.finish("forward")
+    assert len(plan.chains[0].instructions) == 1280
+
+
+def test_tensors_in_a_list_are_used_where_the_list_is() -> None:
+    program = ProgramBuilder(Layout())
+    one, two, other = (program.tensor([100]) for _ in range(3))
+    program.kernel("aten::add", "out", one)
+    program.kernel("aten::add", "out", two)
+    program.kernel("aten::add", "out", other)
+    program.kernel("aten::cat", "out", program.tensors([one, two]), other)
+    program.output(other)
+    plan, _ = program.finish("forward")
+    places = [plan.values[t].val.allocation_info.memory_offset_low for t in (one, two, other)]
+    assert len(set(places)) == 3
+
+
 def test_two_branches_share_what_neither_needs_later() -> None:
     model = build([1, 1000, 1000, 1], [], [(1,)], [(2,)], [])
     _, sizes = model.program.finish("forward")
