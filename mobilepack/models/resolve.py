@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from mobilepack.models.checkpoint import Checkpoint
 from mobilepack.models.families.base import Family
+from mobilepack.models.safetensors_file import FLOAT_DTYPES
 from mobilepack.models.spec import DecoderSpec, TensorSource
 
 _BLOCK_ROWS = 1024
@@ -25,6 +26,50 @@ class Resolved:
 
 
 def resolve_sources(checkpoint: Checkpoint, family: Family, spec: DecoderSpec) -> Resolved:
+    """Fit the family's tensor names to what the file holds; what is stored twice is read once."""
+    found = _fitted(checkpoint, family, spec)
+    repeats = _repeats(checkpoint, found.sources)
+    sources = {
+        name: replace(source, key=repeats.get(source.key, source.key))
+        for name, source in found.sources.items()
+    }
+    return Resolved(found.spec, sources, found.spare | frozenset(repeats))
+
+
+def _repeats(checkpoint: Checkpoint, sources: dict[str, TensorSource]) -> dict[str, str]:
+    """Return the matrices that equal the same one of an earlier block, by their keys.
+
+    MobiLlama shares one feed-forward among all blocks and its files hold it once per block. Only
+    where first rows are equal is the rest read and compared.
+    """
+    import torch
+
+    known: dict[tuple[str, tuple[int, ...]], list[tuple[str, torch.Tensor]]] = {}
+    found: dict[str, str] = {}
+    for name, source in sources.items():
+        if not name.startswith("layers.") or not _comparable(checkpoint, source):
+            continue
+        row = checkpoint.rows(source.key, 0, 1)
+        part = name.split(".", 2)[2], checkpoint.shape(source.key)
+        for key, first in known.get(part, []):
+            if torch.equal(row, first) and same_content(checkpoint, key, source.key):
+                found[source.key] = key
+                break
+        else:
+            known.setdefault(part, []).append((source.key, row))
+    return found
+
+
+def _comparable(checkpoint: Checkpoint, source: TensorSource) -> bool:
+    """Tell whether a parameter is one whole matrix of floats that the file has."""
+    if source.key not in checkpoint.files or source.more or source.pick or source.start:
+        return False
+    info = checkpoint.info(source.key)
+    whole = len(info.shape) == 2 and info.shape == source.shape and 0 not in info.shape
+    return whole and info.dtype in FLOAT_DTYPES
+
+
+def _fitted(checkpoint: Checkpoint, family: Family, spec: DecoderSpec) -> Resolved:
     """Fit the family's tensor names to what the file holds, the way transformers 5.23 loads it.
 
     `PreTrainedModel.tie_weights`: a model tied by its config whose file holds both embedding and

@@ -369,6 +369,34 @@ CASES: tuple[Case, ...] = (
         },
         note="reference: written from the paper",
     ),
+    _llama(
+        "mobillama",
+        "llama",
+        "one feed-forward for all blocks",
+        "reference: transformers' Llama",
+        num_hidden_layers=3,
+    ),
+    Case(
+        "dclm",
+        "openlm",
+        "gain-only norms, over all queries and keys too",
+        {
+            "params_args_dict": {
+                "hidden_dim": 96,
+                "n_layers": 2,
+                "n_heads": 6,
+                "vocab_size": 320,
+                "seq_len": 64,
+                "model_norm": "gain_only_lp_layer_norm",
+                "qk_norm": True,
+                "ffn_type": "swiglu_torch",
+                "weight_tying": False,
+                "post_embed_norm": False,
+                "positional_embedding_type": "rotary",
+            }
+        },
+        note="reference: written from open_lm's source",
+    ),
     *(
         Case(name.replace("_", "-"), name, feature, HYBRIDS[name].keys)
         for name, feature in (

@@ -56,8 +56,9 @@ def reference_of(case: Case) -> Reference:
 
     if case.model_type in HYBRIDS:
         return Reference(hybrid_model(case.model_type))
-    if case.model_type in WRITTEN:
-        return WRITTEN[case.model_type](case)
+    for name in (case.name, case.model_type):
+        if name in WRITTEN:
+            return WRITTEN[name](case)
     return Reference(transformers_model(case.model_type, case.keys, case.context, case.attention))
 
 

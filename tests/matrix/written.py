@@ -83,6 +83,14 @@ _QWEN = (
 )
 
 
+def _mobillama(case: Case) -> Reference:
+    """MobiLlama is Llama whose feed-forwards are equal, stored once per block."""
+    model = transformers_model("llama", case.keys)
+    for layer in model.model.layers[1:]:
+        layer.mlp.load_state_dict(model.model.layers[0].mlp.state_dict())
+    return Reference(model, {**case.keys, "model_type": "llama"})
+
+
 def _qwen(case: Case) -> Reference:
     """Qwen 1 is Qwen 2 without grouped heads, its tensors fused and named otherwise."""
     keys = case.keys
@@ -193,10 +201,64 @@ def _openelm(case: Case) -> Reference:
     return Reference(model, {**case.keys, "model_type": "openelm"})
 
 
+class _OpenLm(nn.Module):
+    """OpenLM with layer norms that have a gain only, in its own names."""
+
+    def __init__(self, keys: dict[str, Any]) -> None:
+        super().__init__()
+        hidden, self.heads = keys["hidden_dim"], keys["n_heads"]
+        size = -(-int(8 * hidden / 3) // 256) * 256
+        self.model = nn.Module()
+        self.model.tok_embeddings = nn.Embedding(keys["vocab_size"], hidden)
+        self.model.norm = _gain_only(hidden)
+        self.model.output = nn.Linear(hidden, keys["vocab_size"], bias=False)
+        self.model.layers = nn.ModuleList()
+        for _ in range(keys["n_layers"]):
+            layer, attention, ffn = nn.Module(), nn.Module(), nn.Module()
+            layer.attention_norm, layer.ffn_norm = _gain_only(hidden), _gain_only(hidden)
+            attention.in_proj = nn.Linear(hidden, 3 * hidden, bias=False)
+            attention.out_proj = nn.Linear(hidden, hidden, bias=False)
+            attention.q_norm, attention.k_norm = _gain_only(hidden), _gain_only(hidden)
+            ffn.w12 = nn.Linear(hidden, 2 * size, bias=False)
+            ffn.w3 = nn.Linear(size, hidden, bias=False)
+            layer.attention, layer.feed_forward = attention, ffn
+            self.model.layers.append(layer)
+
+    def forward(self, ids: torch.Tensor, use_cache: bool = False) -> SimpleNamespace:
+        """Return the logits of every token."""
+        x = self.model.tok_embeddings(ids)
+        for layer in self.model.layers:
+            x = x + self._attend(layer.attention, layer.attention_norm(x))
+            gate, up = layer.feed_forward.w12(layer.ffn_norm(x)).chunk(2, dim=-1)
+            x = x + layer.feed_forward.w3(functional.silu(gate) * up)
+        return SimpleNamespace(logits=self.model.output(self.model.norm(x)))
+
+    def _attend(self, attention: Any, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = attention.in_proj(x).chunk(3, dim=-1)
+        parts = (attention.q_norm(q), attention.k_norm(k), v)
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
+        mixed = functional.scaled_dot_product_attention(_rotate(q), _rotate(k), v, is_causal=True)
+        return attention.out_proj(mixed.transpose(1, 2).flatten(2))
+
+
+def _gain_only(channels: int) -> nn.LayerNorm:
+    return nn.LayerNorm(channels, 1e-5, bias=False)
+
+
+def _openlm(case: Case) -> Reference:
+    torch.manual_seed(0)
+    model = _OpenLm(case.keys["params_args_dict"]).eval()
+    randomise(model)
+    return Reference(model, {**case.keys, "model_type": "openlm"})
+
+
+# by the name of the case, or its model_type
 WRITTEN: dict[str, Callable[[Case], Reference]] = {
     "minicpm": _minicpm,
+    "mobillama": _mobillama,
     "mobilellm": _mobilellm,
     "qwen": _qwen,
     "llava": _llava,
     "openelm": _openelm,
+    "openlm": _openlm,
 }

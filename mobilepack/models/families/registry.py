@@ -47,6 +47,7 @@ BUILT_IN = (
     "olmo2",
     "olmoe",
     "openelm",
+    "openlm",
     "opt",
     "phi",
     "phi3",
