@@ -14,6 +14,9 @@ EmbeddingRecipe = Literal["fp32", "8w", "4w"]
 KvCacheRecipe = Literal["fp32", "fp16", "int8"]
 Lowering = Literal["fast", "reference"]
 
+RECURRENT = "use_recurrent_state"
+"""The constant method by which a program says that its state cannot be rewound."""
+
 
 class Recipe(Contract):
     """How weights, embedding and KV cache are stored.

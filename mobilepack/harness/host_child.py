@@ -22,11 +22,12 @@ from typing import Any
 import numpy as np
 
 from mobilepack.contract.base import Contract, write_atomically
+from mobilepack.contract.manifest import RECURRENT
 from mobilepack.contract.run_plan import RunPlan
 from mobilepack.contract.run_result import Environment, Memory, RunResult
 from mobilepack.harness import machine, talk
 from mobilepack.harness.base import Progress
-from mobilepack.harness.runner import Clock, Logits, Step, TokenArray, run_items
+from mobilepack.harness.runner import Clock, Logits, Refeeding, Step, TokenArray, run_items
 from mobilepack.harness.serve import Emit, LineReader, serve
 from mobilepack.harness.weight_cache import WeightCache
 
@@ -136,6 +137,8 @@ class _Program:
         self._tensor = torch.from_numpy
         self._program = bindings._load_program(str(path))  # memory-mapped
         self._method = self._program.load_method(method)
+        count = self._program.num_methods()
+        self.methods = frozenset(self._program.get_method_name(i) for i in range(count))
 
     def __call__(self, tokens: TokenArray, position: int) -> Logits:
         where = np.array([position], dtype=np.int64)
@@ -163,7 +166,8 @@ def _open(bindings: Any, package: Path, plan: RunPlan) -> _Opened:
     program = _Program(bindings, package / plan.program, plan.method)
     load_ns = time.monotonic_ns() - start
     kept = cache.outcome() if cache else "off"
-    return _Opened(program, int(bindings._threadpool_get_thread_count()), load_ns, kept)
+    step = Refeeding(program, plan.prefill_chunk) if RECURRENT in program.methods else program
+    return _Opened(step, int(bindings._threadpool_get_thread_count()), load_ns, kept)
 
 
 def _weight_cache(program: str) -> WeightCache:

@@ -127,6 +127,29 @@ def _round(
     return marks[0] - start, tuple(b - a for a, b in itertools.pairwise(marks))
 
 
+class Refeeding:
+    """A step whose program has a recurrent state: what a rewind would need is fed again.
+
+    A KV cache can be used up to any position, a state is where the last call left it. A program
+    refuses to go on from anywhere else (docs/decisions/0014).
+    """
+
+    def __init__(self, step: Step, chunk: int) -> None:
+        """Wrap a step; `chunk` is the longest call."""
+        self._step = step
+        self._chunk = chunk
+        self._fed: list[int] = []
+
+    def __call__(self, tokens: TokenArray, position: int) -> Logits:
+        """Feed tokens [S] from a position on, whatever was fed last."""
+        if position < len(self._fed):
+            del self._fed[position:]
+            if position:
+                prefill(self._step, np.array(self._fed, dtype=np.int64), 0, self._chunk)
+        self._fed += tokens.tolist()
+        return self._step(tokens, position)
+
+
 def prefill(step: Step, tokens: TokenArray, position: int, chunk: int) -> Logits:
     """Feed tokens [S >= 1] in chunks from a position on; return the last one's logits."""
     fed = 0

@@ -92,6 +92,11 @@ class DecoderSpec:
         )
 
     @property
+    def is_recurrent(self) -> bool:
+        """Whether a block carries a state from call to call that cannot be rewound."""
+        return any(not isinstance(layer.mixer, ATTENTIONS) for layer in self.layers)
+
+    @property
     def ropes(self) -> tuple[RopeSpec, ...]:
         """The different rotations, in the order of their first use."""
         found = (mixer.rope for mixer in self.attentions)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mobilepack.contract.manifest import (
+    RECURRENT,
     BuildPlan,
     MemorySplit,
     OperatorCount,
@@ -35,6 +36,8 @@ def runner_metadata(model: LoadedModel, plan: BuildPlan) -> dict[str, MetadataVa
     """
     spec = model.spec
     metadata: dict[str, MetadataValue] = {} if spec.bos_id is None else {"get_bos_id": spec.bos_id}
+    if spec.is_recurrent:
+        metadata[RECURRENT] = True
     return metadata | {
         "get_eos_ids": spec.eos_ids,
         "get_max_seq_len": plan.prefill_chunk,

@@ -6,7 +6,7 @@ import numpy as np
 
 from mobilepack.contract.run_plan import RunPlan, Teacher, Time
 from mobilepack.harness.base import silent
-from mobilepack.harness.runner import Clock, Logits, TokenArray, run_items
+from mobilepack.harness.runner import Clock, Logits, Refeeding, TokenArray, run_items
 from mobilepack.testing import ToyModel
 
 
@@ -42,6 +42,16 @@ def test_a_timed_round_begins_again_at_its_depth_and_cools_down_between() -> Non
     assert model.calls == [((1, 2), 0), *one_round] * 3  # a recurrent state cannot be rewound
     assert pauses == [0.5, 0.5]  # before the warm-up and between the repetitions
     assert len(out.timings[0].prefill_ns) == 2
+
+
+def test_what_a_rewound_state_needs_is_fed_again() -> None:
+    model = Recording()
+    step = Refeeding(model, 3)
+    for tokens, position in (((1, 2, 3), 0), ((4,), 3), ((5, 6), 4), ((7,), 4), ((8,), 0)):
+        step(np.array(tokens, dtype=np.int64), position)
+    straight = [((1, 2, 3), 0), ((4,), 3), ((5, 6), 4)]
+    again = [((1, 2, 3), 0), ((4,), 3), ((7,), 4)]
+    assert model.calls == [*straight, *again, ((8,), 0)]
 
 
 def test_time_is_taken_around_the_calls_only() -> None:

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from mobilepack.backends.xnnpack.emit import ProgramFile, Sources, fill
 from mobilepack.backends.xnnpack.lower import Lowered, Lowering
 from mobilepack.contract.manifest import Recipe
+from mobilepack.harness.runner import Logits, Refeeding, TokenArray
 from mobilepack.models.spec import parameter_shapes
 from mobilepack.models.streaming import Lane, run_lanes
 from mobilepack.models.tables import make_tables
@@ -143,3 +145,20 @@ def test_a_state_cannot_be_rewound_unseen(tmp_path: Path, family: str) -> None:
             program.call(ids[:2], position)
     assert torch.equal(program.feed(ids, (8, 8, 1, 1)), first)
     assert program.call(ids[18:19], 18).shape == (320,)
+
+
+@pytest.mark.parametrize("family", STATEFUL)
+def test_a_harness_feeds_again_what_a_rewind_needs(tmp_path: Path, family: str) -> None:
+    built = build(tmp_path, family)
+    program, _ = built.program(FP32_RECIPE)
+    ids = np.array(random_ids(built.model.spec, 20), dtype=np.int64)
+    whole = program.feed(ids.tolist(), (16, 1, 1))
+
+    def call(tokens: TokenArray, position: int) -> Logits:
+        logits: Logits = program.call(tokens.tolist(), position).numpy()
+        return logits
+
+    step = Refeeding(call, built.chunk)
+    for start, end in ((0, 9), (9, 12), (4, 16), (16, 17), (17, 18), (16, 17)):
+        found = step(ids[start:end], start)
+    assert torch.equal(torch.from_numpy(found), whole[1])
