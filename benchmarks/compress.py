@@ -31,14 +31,14 @@ from mobilepack.commands.build import BuildOptions, build
 from mobilepack.commands.pocket import held_out, held_out_rows, run_pocket
 from mobilepack.contract.package import open_package
 from mobilepack.models.zoo import embedded_path
-from mobilepack.models.zoo.corpus import train_documents
+from mobilepack.models.zoo.corpus import held_out_text
+from mobilepack.models.zoo.tasks import tasks
 from mobilepack.pipeline.compression_options import CompressionChoices
 from mobilepack.pipeline.plan import Choices
 
 SCHEMA = "mobilepack.benchmarks.compress/1"
 RESULT = Path(__file__).parent / "results" / "compression" / "embedded.json"
 TEXTS = 300  # held-out; 26,000 tokens
-VOCABULARY_DOCUMENTS = 3000
 ROUNDS = 3
 FORMATS = ("BF16", "Q8_0", "Q4_K_M", "Q4_0")
 
@@ -76,12 +76,12 @@ def variants(corpus: Path) -> Iterator[tuple[str, Choices]]:
     eight = replace(plain, embedding="8w")
     yield "--qembedding 8w", eight
     yield "--qembedding 8w --calibrate gptq", _with(eight, calibrate="gptq")
-    yield "--prune-vocab corpus.txt", _with(plain, vocabulary=corpus)
+    yield "--prune-vocab texts.txt", _with(plain, vocabulary=corpus)
     for how in ("wanda:0.5", "wanda:2:4", "layers:4", "layers:3-4", "width:0.25", "width:0.5"):
         yield f"--prune {how}", _with(plain, prune=(how,))
     yield "--prune wanda:0.5 --calibrate gptq", _with(plain, prune=("wanda:0.5",), calibrate="gptq")
     everything = _with(plain, prune=("width:0.25",), calibrate="gptq", vocabulary=corpus)
-    yield "--prune width:0.25 --prune-vocab corpus.txt --calibrate gptq", everything
+    yield "--prune width:0.25 --prune-vocab texts.txt --calibrate gptq", everything
 
 
 def _with(choices: Choices, **wishes: Any) -> Choices:
@@ -93,7 +93,7 @@ def measure(options: str, choices: Choices, out: Path) -> Variant:
     (built,) = build(BuildOptions(out=out, choices=choices, force=True))
     package, manifest = open_package(built.folder), built.manifest
     with answering(package, threads=2, timeout_s=600) as model:
-        tasks = run_pocket(model, None, lambda what, share: None)[0].metrics[0].value
+        share = run_pocket(model, None, lambda what, share: None)[0].metrics[0].value
         perplexity = held_out(model, TEXTS, lambda what, share: None).metrics[0].value
     mine = ("prune", "calibrate")
     return Variant(
@@ -102,7 +102,7 @@ def measure(options: str, choices: Choices, out: Path) -> Variant:
         parameters=manifest.parameters,
         perplexity=perplexity,
         build_cpu_s=sum(stage.cpu_s for stage in manifest.stages if stage.name.startswith(mine)),
-        tasks=tasks,
+        tasks=share,
     )
 
 
@@ -143,11 +143,9 @@ def llama_cpp(ids: Path) -> Iterator[Variant]:
 
 
 def write_corpus(path: Path) -> None:
-    """Write text of the training half, chats and all, as a corpus of the vocabulary."""
-    with path.open("w", encoding="utf-8") as file:
-        for _, document in zip(range(VOCABULARY_DOCUMENTS), train_documents(1), strict=False):
-            parts = (document,) if isinstance(document, str) else (m.content for m in document)
-            file.writelines(f"{part}\n" for part in parts)
+    """Write what an app needs that says no more than the measured text and the questions."""
+    questions = (f"{item.messages[0].content}\n{item.answer}" for item in tasks())
+    path.write_text("\n".join([*held_out_text(TEXTS), *questions]), encoding="utf-8")
 
 
 def main() -> None:
@@ -155,8 +153,39 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=RESULT)
     parser.add_argument("--no-peer", action="store_true", help="leave llama.cpp out")
+    parser.add_argument(
+        "--only",
+        default="",
+        help="measure only the variants whose options hold this, into the same document",
+    )
     arguments = parser.parse_args()
-    document: dict[str, Any] = {
+    document = _begun(arguments.out if arguments.only else None)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with tempfile.TemporaryDirectory(prefix="mobilepack-compress-") as name:
+        folder = Path(name)
+        write_corpus(folder / "texts.txt")
+        packages: dict[str, Path] = {}
+        for number, (options, choices) in enumerate(variants(folder / "texts.txt")):
+            if options and arguments.only not in options:
+                continue  # the default is what speeds are relative to
+            out = folder / str(number)
+            found = measure(options, choices, out)
+            if not arguments.no_peer and not (folder / "ids.json").exists():
+                _write_ids(out, folder / "ids.json", document)
+            packages[options] = out
+            _add(document, found, arguments.out)
+        if not arguments.no_peer:
+            for found in llama_cpp(folder / "ids.json"):
+                _add(document, found, arguments.out)
+        _add_speeds(document, speeds(packages), arguments.out)
+
+
+def _begun(earlier: Path | None) -> dict[str, Any]:
+    """Return an earlier document to go on with, or an empty one."""
+    if earlier is not None and earlier.is_file():
+        found: dict[str, Any] = json.loads(earlier.read_text())
+        return found
+    return {
         "schema": SCHEMA,
         "started_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "representative": False,
@@ -165,22 +194,6 @@ def main() -> None:
         "tokens": 0,
         "variants": [],
     }
-    os.environ["OMP_NUM_THREADS"] = "1"
-    with tempfile.TemporaryDirectory(prefix="mobilepack-compress-") as name:
-        folder = Path(name)
-        write_corpus(folder / "corpus.txt")
-        packages: dict[str, Path] = {}
-        for number, (options, choices) in enumerate(variants(folder / "corpus.txt")):
-            out = folder / str(number)
-            found = measure(options, choices, out)
-            if number == 0:
-                _write_ids(out, folder / "ids.json", document)
-            packages[options] = out
-            _add(document, found, arguments.out)
-        if not arguments.no_peer:
-            for found in llama_cpp(folder / "ids.json"):
-                _add(document, found, arguments.out)
-        _add_speeds(document, speeds(packages), arguments.out)
 
 
 def _write_ids(out: Path, path: Path, document: dict[str, Any]) -> None:
@@ -192,7 +205,9 @@ def _write_ids(out: Path, path: Path, document: dict[str, Any]) -> None:
 
 def _add(document: dict[str, Any], found: Variant, out: Path) -> None:
     print(found, file=sys.stderr, flush=True)
-    document["variants"].append(asdict(found))
+    names = [row["options"] for row in document["variants"]]
+    at = names.index(found.options) if found.options in names else len(names)
+    document["variants"][at : at + 1] = [asdict(found)]
     _save(document, out)
 
 

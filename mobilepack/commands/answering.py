@@ -42,13 +42,19 @@ class AnsweringModel:
         fed_tokens: Tokens fed to the program so far.
     """
 
-    def __init__(self, package: Package, session: Session) -> None:
+    def __init__(self, package: Package, session: Session, *, rewinds: bool = True) -> None:
         """Wrap a session that has loaded the package's program.
+
+        Args:
+            package: The opened package.
+            session: Its program.
+            rewinds: Whether the program can go on from an earlier position; see `can_rewind`.
 
         Raises:
             MissingError, UsageError: The tokenizer or chat template cannot be read.
         """
         self._session = session
+        self._rewinds = rewinds
         self.tokenizer = Tokenizer.open(package.root)
         self.template = ChatTemplate.open(package.root)
         self.room = package.manifest.plan.max_seq_len
@@ -79,12 +85,14 @@ class AnsweringModel:
         self, context: Context, continuations: Sequence[Sequence[int]]
     ) -> tuple[Scored, ...]:
         """Return how likely continuations are; context and each of them fit the cache together."""
+        wanted = tuple(tuple(ids) for ids in continuations)
+        if self._rewinds:
+            return self._scores(context, wanted)
+        return tuple(self._scores(context, (ids,))[0] for ids in wanted)
+
+    def _scores(self, context: Context, continuations: tuple[Context, ...]) -> tuple[Scored, ...]:
         kept = self._kept(context)
-        asked = Score(
-            token_ids=context[kept:],
-            position=kept,
-            continuations=tuple(tuple(ids) for ids in continuations),
-        )
+        asked = Score(token_ids=context[kept:], position=kept, continuations=continuations)
         self._cached = ()
         answer = self._session.score(asked)
         self._cached = context
@@ -128,6 +136,8 @@ class AnsweringModel:
     def _kept(self, context: Context) -> int:
         """Return how many tokens need not be fed again; one at least must be, for its logits."""
         count = 0
+        if not self._rewinds:
+            return count
         for one, other in zip(self._cached, context[:-1], strict=False):
             if one != other:
                 break
@@ -162,7 +172,22 @@ def answering(
         at = log or Path(folder) / "log.txt"
         limits = Limits.within(timeout_s)
         with HostSession(package.root, plan, log=at, limits=limits) as session:
-            yield AnsweringModel(package, session)
+            yield AnsweringModel(package, session, rewinds=can_rewind(session))
+
+
+def can_rewind(session: Session) -> bool:
+    """Try whether a program can go on from an earlier position.
+
+    A KV cache is addressed by position, so what lies behind is overwritten or masked; the state of
+    a recurrent mixer is not, and starts afresh at position 0 only. The same calls with and without
+    an earlier continuation give the same bits, or the program cannot.
+    """
+
+    def second(*others: Context) -> Scored:
+        asked = Score(token_ids=(1,), position=0, continuations=(*others, (3, 1)))
+        return session.score(asked).scored[-1]
+
+    return second() == second((2, 1))
 
 
 def by_context(

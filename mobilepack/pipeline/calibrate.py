@@ -158,9 +158,9 @@ class _Gptq:
         from mobilepack.models.compression.gptq import Curvature, gptq
 
         store, name = self._store, seen.weight
-        if not store.takes(name) or name in self._done:  # shared blocks: by their first use
+        if not store.takes(name) or store.owner(name) in self._done:  # shared: by its first use
             return
-        self._done.add(name)
+        self._done.add(store.owner(name))
         if self._curvature is None or seen.source != self._source:  # q, k and v have one input
             (inputs,) = seen.rows.values()
             self._source, self._curvature = seen.source, Curvature.of(inputs)

@@ -11,6 +11,7 @@ from pathlib import Path
 from mobilepack.contract.compression import Calibration, Compression, Sparsity
 from mobilepack.contract.manifest import Recipe
 from mobilepack.errors import UsageError
+from mobilepack.models.moe_spec import MoeSpec
 from mobilepack.models.spec import DecoderSpec
 from mobilepack.models.zoo.corpus import Document, train_documents
 
@@ -68,6 +69,13 @@ def compression_for(
             f"cannot calibrate fp32 weights with {choices.calibrate}",
             why="calibration chooses 4-bit integers",
             next="leave --calibrate out, or choose --recipe 8da4w",
+        )
+    if (choices.calibrate or sparsity) and any(isinstance(i.ffn, MoeSpec) for i in spec.layers):
+        raise UsageError(
+            "calibrated-experts",
+            f"cannot calibrate or zero the weights of this {spec.family} model",
+            why="it has experts, each of which sees other tokens, and neither is done for them",
+            next="leave --calibrate and --prune wanda out; layers and --prune-vocab work",
         )
     looks = bool(width or sparsity or choices.calibrate in ("gptq", "awq"))
     if choices.text is not None and not looks:

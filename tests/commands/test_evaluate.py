@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mobilepack.commands.answering import AnsweringModel, answering, by_context
+from mobilepack.commands.answering import AnsweringModel, answering, by_context, can_rewind
 from mobilepack.commands.build import BuildOptions, build
 from mobilepack.commands.evaluate import EvalOptions, evaluate
 from mobilepack.commands.lm_tasks import LmEval, LmEvalOptions
@@ -17,12 +17,14 @@ from mobilepack.commands.pocket import held_out, held_out_rows, run_pocket
 from mobilepack.contract.evaluation import Evaluation
 from mobilepack.contract.package import open_package
 from mobilepack.errors import MissingError, UsageError
+from mobilepack.harness.runner import Logits, TokenArray
 from mobilepack.harness.scoring import score
 from mobilepack.harness.talk import End, Request, Score, Scores, Token
 from mobilepack.models.zoo import embedded_path
 from mobilepack.pipeline.plan import Choices
+from mobilepack.testing import ToyModel
 from tests.commands.test_chat import FakeSession
-from tests.packages import toy_package
+from tests.packages import VOCAB, toy_package
 
 DATA = Path(__file__).resolve().parent.parent / "data" / "lm_eval"
 
@@ -75,6 +77,34 @@ def test_an_answer_ends_at_a_stop_text_and_the_context_stays_cached(toy: Toy) ->
     assert free.startswith(text)
     assert stop in text
     assert session.requests[-1].position == 2
+
+
+class Recurrent(ToyModel):
+    """A toy model with one state instead of one per position."""
+
+    def __call__(self, tokens: TokenArray, position: int) -> Logits:
+        if position:
+            self._states[position - 1] = self._last
+        logits = super().__call__(tokens, position)
+        self._last = self._states[position + len(tokens) - 1]
+        return logits
+
+
+def test_a_program_that_cannot_rewind_is_known_and_fed_from_the_start(
+    toy: Toy, tmp_path: Path
+) -> None:
+    model, session = toy
+    assert can_rewind(session)
+    expected = model.scores((1, 5, 6), ((8, 4), (3, 2)))
+    other = ScoringSession()
+    other.model = Recurrent(VOCAB)
+    assert not can_rewind(other)
+    package = open_package(toy_package(tmp_path / "recurrent"))
+    careful = AnsweringModel(package, other, rewinds=False)
+    assert careful.scores((1, 5, 6), ((8, 4), (3, 2))) == expected
+    assert careful.scores((1, 5, 7), ((8, 4),)) == model.scores((1, 5, 7), ((8, 4),))
+    assert careful.answer((1, 5, 6), 6) == model.answer((1, 5, 6), 6)
+    assert all(asked.position == 0 for asked in other.asked)
 
 
 def test_contexts_come_sorted_with_all_their_continuations() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from mobilepack.contract.compression import Compression, Sparsity
 from mobilepack.contract.manifest import Recipe
 from mobilepack.errors import UsageError
+from mobilepack.models.moe_spec import MoeSpec
 from mobilepack.pipeline.compression_options import CompressionChoices, compression_for
 from tests.models.networks import tiny_spec
 
@@ -79,3 +81,11 @@ def test_contradictions_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text(" \n")
     with pytest.raises(UsageError, match="empty"):
         _for(vocabulary=tmp_path / "empty")
+
+
+def test_experts_are_refused_rather_than_left_out() -> None:
+    experts = MoeSpec(experts=4, count=2, size=32)
+    layers = tuple(replace(layer, ffn=experts) for layer in SPEC.layers)
+    choices = CompressionChoices(calibrate="gptq")
+    with pytest.raises(UsageError, match="experts"):
+        compression_for(choices, replace(SPEC, layers=layers), QUANTISED)

@@ -14,15 +14,12 @@ from mobilepack.models.source import Source, View
 if TYPE_CHECKING:
     import torch
 
-_TIED = "embed.weight"
-_HEAD = "head.weight"
-
 
 class Calibrated(View):
     """Parameters with integers and scales of their own, as `models/quantization.py` asks for them.
 
-    A tied head lends its integers to an int4 embedding table of the same groups, which is how the
-    file stores both (docs/decisions/0007).
+    Parameters made of the same numbers have the same integers, because the file stores them once:
+    blocks that share a map, and a tied head with its int4 embedding (docs/decisions/0007).
     """
 
     def __init__(self, base: Source, folder: Path, group: int) -> None:
@@ -36,7 +33,10 @@ class Calibrated(View):
         super().__init__(base)
         self._folder = folder
         self._group = group
-        self._tied = base.identity(_TIED) == base.identity(_HEAD)
+        self._owner: dict[str, str] = {}
+        first: dict[str, str] = {}
+        for name in base.names():
+            self._owner[name] = first.setdefault(base.identity(name), name)
 
     @property
     def complete(self) -> bool:
@@ -55,6 +55,10 @@ class Calibrated(View):
         """Say whether a matrix is stored as int4, which is what calibration is about."""
         return linear_encoding(self.shape(name)[1], self._group)[0] == "int4"
 
+    def owner(self, name: str) -> str:
+        """Return the first of the parameters that are made of the same numbers."""
+        return self._owner[name]
+
     def group(self, name: str) -> int:
         """Return the columns per scale of a matrix."""
         return linear_encoding(self.shape(name)[1], self._group)[1]
@@ -72,12 +76,11 @@ class Calibrated(View):
         self, name: str, rows: torch.Tensor, start: int, encoding: str, group: int
     ) -> QuantisedRows:
         """Return calibrated rows, or plainly rounded ones where there are none."""
-        owner = _HEAD if name == _TIED and self._tied else name
-        suits = encoding in ("int4", "embedding4") and group == self.group(owner)
-        if not suits or not self._path(owner, True).exists():
+        suits = encoding in ("int4", "embedding4") and group == self.group(name)
+        if not suits or not self._path(name, True).exists():
             return quantise(rows, encoding, group)
-        values = self._read(owner, start, len(rows), values=True)
-        scales = self._read(owner, start, len(rows), values=False)
+        values = self._read(name, start, len(rows), values=True)
+        scales = self._read(name, start, len(rows), values=False)
         if encoding == "embedding4":  # kept in fp16 there; see quantise_embedding4
             scales = scales.half().float()
         return QuantisedRows(values, scales)
@@ -97,4 +100,5 @@ class Calibrated(View):
         return torch.from_numpy(found.reshape(count, width))
 
     def _path(self, name: str, values: bool) -> Path:
-        return self._folder / f".calibrated.{name}.{'values' if values else 'scales'}"
+        part = "values" if values else "scales"
+        return self._folder / f".calibrated.{self._owner[name]}.{part}"
