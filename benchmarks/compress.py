@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import median
+from statistics import quantiles
 from typing import Any
 
 from benchmarks.environments import ensure
@@ -52,8 +52,8 @@ class Variant:
         build_cpu_s: CPU seconds of pruning and calibration alone.
         perplexity: On the held-out text.
         tasks: Share of right answers; None where it was not measured.
-        prefill: Speed of a prompt of 128 tokens, relative to the default recipe.
-        decode: Speed of 64 generated tokens, likewise.
+        prefill: Speed of a prompt of 128 tokens, relative to the default; see `speeds`.
+        decode: Speed of generated tokens, likewise.
     """
 
     options: str
@@ -107,25 +107,24 @@ def measure(options: str, choices: Choices, out: Path) -> Variant:
 
 
 def speeds(folders: dict[str, Path]) -> dict[str, tuple[float, float]]:
-    """Return prefill and decode of each variant relative to the default, median over rounds.
+    """Return prefill and decode of each variant relative to the default.
 
-    Rounds go through all variants in turn, so that what else the machine does hits all alike.
+    Rounds go through all variants in turn, and the fast end of the samples counts (the fastest
+    prompt, the tenth percentile of the tokens): whatever else the machine does only adds time.
     """
-    options = BenchOptions(prompt_tokens=(128,), gen_tokens=(64,), threads=2, repetitions=3)
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in folders}
+    options = BenchOptions(prompt_tokens=(128,), gen_tokens=(64,), threads=2)
+    prompts: dict[str, list[int]] = {name: [] for name in folders}
+    tokens: dict[str, list[int]] = {name: [] for name in folders}
     for _ in range(ROUNDS):
-        once = {name: _speed(folder, options) for name, folder in folders.items()}
-        for name, (prefill, decode) in once.items():
-            found[name].append((prefill / once[""][0], decode / once[""][1]))
+        for name, folder in folders.items():
+            prefill, decode = bench(folder, options).bench.tests
+            prompts[name] += prefill.prefill_ns
+            tokens[name] += [ns for row in decode.decode_ns for ns in row]
+    fastest = {name: (min(prompts[name]), quantiles(tokens[name], n=10)[0]) for name in folders}
+    first = fastest[""]
     return {
-        name: (median(row[0] for row in rows), median(row[1] for row in rows))
-        for name, rows in found.items()
+        name: (first[0] / prompt, first[1] / token) for name, (prompt, token) in fastest.items()
     }
-
-
-def _speed(folder: Path, options: BenchOptions) -> tuple[float, float]:
-    prefill, decode = (test.round_tok_per_s.median for test in bench(folder, options).bench.tests)
-    return prefill, decode
 
 
 def llama_cpp(ids: Path) -> Iterator[Variant]:
@@ -158,26 +157,30 @@ def main() -> None:
         default="",
         help="measure only the variants whose options hold this, into the same document",
     )
+    parser.add_argument("--speeds", action="store_true", help="measure speeds again, no more")
     arguments = parser.parse_args()
-    document = _begun(arguments.out if arguments.only else None)
+    document = _begun(arguments.out if arguments.only or arguments.speeds else None)
     os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory(prefix="mobilepack-compress-") as name:
         folder = Path(name)
         write_corpus(folder / "texts.txt")
         packages: dict[str, Path] = {}
         for number, (options, choices) in enumerate(variants(folder / "texts.txt")):
-            if options and arguments.only not in options:
-                continue  # the default is what speeds are relative to
-            out = folder / str(number)
+            if arguments.only not in options:
+                continue
+            out = packages[options] = folder / str(number)
+            if arguments.speeds:
+                build(BuildOptions(out=out, choices=choices))
+                continue
             found = measure(options, choices, out)
             if not arguments.no_peer and not (folder / "ids.json").exists():
                 _write_ids(out, folder / "ids.json", document)
-            packages[options] = out
             _add(document, found, arguments.out)
-        if not arguments.no_peer:
+        if not arguments.no_peer and not arguments.only and not arguments.speeds:
             for found in llama_cpp(folder / "ids.json"):
                 _add(document, found, arguments.out)
-        _add_speeds(document, speeds(packages), arguments.out)
+        if not arguments.only:
+            _add_speeds(document, speeds(packages), arguments.out)
 
 
 def _begun(earlier: Path | None) -> dict[str, Any]:
