@@ -41,7 +41,7 @@ def test_what_is_dropped_makes_the_file_smaller_and_zeros_do_not(
 ) -> None:
     plain = rows[""]["bytes"]
     assert rows["--prune wanda:0.5"]["bytes"] == plain
-    for how in ("--prune layers:4", "--prune width:0.25", "--prune-vocab corpus.txt"):
+    for how in ("--prune layers:4", "--prune width:0.25", "--prune-vocab texts.txt"):
         assert rows[how]["bytes"] < plain
 
 
