@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,14 @@ from mobilepack.contract.manifest import TokenizerInfo
 from mobilepack.errors import MissingError, UsageError
 from mobilepack.models.checkpoint import CONFIG, GENERATION_CONFIG, TOKENIZER_FILES
 from mobilepack.models.config import ConfigReader, Json, JsonObject, read_json
+from mobilepack.models.text_stream import TextStream
 from mobilepack.models.tokenizer_backends import (
     AddedToken,
     Backend,
     HuggingFaceBackend,
     SentencePieceBackend,
 )
+from mobilepack.models.tokenizer_conversion import SOURCES, conversion_source, converted
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
 SPECIAL_TOKENS_MAP = "special_tokens_map.json"
@@ -24,7 +27,6 @@ ADDED_TOKENS = "added_tokens.json"
 TOKENIZER_FILE = "tokenizer.json"
 SENTENCEPIECE_FILE = "tokenizer.model"
 _LLAMA_TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-_REPLACEMENT = "\ufffd"
 _ID_DIGITS = 9  # of a plausible token id
 
 
@@ -33,7 +35,9 @@ class Tokenizer:
     """An open tokenizer.
 
     Attributes:
-        files: Names of its files in the folder, all that a package must carry.
+        files: Names of its files in a package.
+        made: Text of a tokenizer.json that was made of another vocabulary, None where the
+            folder's own is used; a package carries it.
         special: Named special tokens (`bos_token`, `eos_token`, ...) by name.
         bos_id: Beginning of sequence, None if the model has none.
         eos_ids: Every id that ends generation, by the tokenizer and the model's configs.
@@ -45,6 +49,7 @@ class Tokenizer:
 
     backend: Backend
     files: tuple[str, ...]
+    made: str | None
     special: dict[str, str]
     bos_id: int | None
     eos_ids: tuple[int, ...]
@@ -62,13 +67,15 @@ class Tokenizer:
         """
         config = _optional(folder / TOKENIZER_CONFIG)
         special = special_tokens(folder)
-        backend = _backend(folder, config)
+        made = _converted(folder, config)
+        backend = _backend(folder, config, made)
         reader = ConfigReader(config, TOKENIZER_CONFIG)
         bos, eos = _named_id(backend, special, "bos"), _named_id(backend, special, "eos")
         model_bos, model_eos = _model_ids(folder)
         opened = cls(
             backend=backend,
-            files=tuple(name for name in TOKENIZER_FILES if (folder / name).is_file()),
+            files=_package_files(folder, made),
+            made=made,
             special=special,
             bos_id=bos if bos is not None else next(iter(model_bos), None),
             eos_ids=tuple(dict.fromkeys((*model_eos, *([] if eos is None else [eos])))),
@@ -130,9 +137,13 @@ class Tokenizer:
         return TextStream(self.backend, after, skip_special)
 
     @property
-    def size(self) -> int:
-        """One more than the largest id; a model needs at least that many embedding rows."""
-        return self.backend.size
+    def rows(self) -> int:
+        """Embedding rows that a model needs for any text, for the first and for the last id.
+
+        Added tokens beyond them, as some published tokenizers have, may go without.
+        """
+        named = [index for index in (self.bos_id, *self.eos_ids) if index is not None]
+        return max(self.backend.words, *(index + 1 for index in named), 0)
 
     def info(self) -> TokenizerInfo:
         """Return what the manifest says about the tokenizer."""
@@ -143,42 +154,6 @@ class Tokenizer:
             eos_ids=self.eos_ids,
             chat_template=self.chat_template,
         )
-
-
-class TextStream:
-    """Turns ids into text as they come, holding back what may be the start of a character.
-
-    The text of a token depends on its neighbours (a character's bytes can be spread over tokens,
-    a leading space is dropped), so a window that begins at the last emitted token is decoded with
-    and without the new ids, and the difference is emitted once it does not end in U+FFFD.
-    """
-
-    def __init__(self, backend: Backend, after: Sequence[int], skip_special: bool) -> None:
-        self._backend = backend
-        self._skip_special = skip_special
-        self._ids = list(after)
-        self._emitted = len(self._ids)
-
-    def push(self, index: int) -> str:
-        """Take the next id and return the text that is now certain, often one word or none."""
-        self._ids.append(index)
-        text, before = self._decode(self._ids), self._decode(self._ids[: self._emitted])
-        if len(text) <= len(before) or text.endswith(_REPLACEMENT):
-            return ""
-        return self._emit(text[len(before) :])
-
-    def finish(self) -> str:
-        """Return what was held back; an incomplete character becomes U+FFFD."""
-        text, before = self._decode(self._ids), self._decode(self._ids[: self._emitted])
-        return self._emit(text[len(before) :])
-
-    def _emit(self, text: str) -> str:
-        self._ids = self._ids[self._emitted :]
-        self._emitted = len(self._ids)
-        return text
-
-    def _decode(self, ids: Sequence[int]) -> str:
-        return self._backend.decode(ids, skip_special=self._skip_special)
 
 
 def special_tokens(folder: Path) -> dict[str, str]:
@@ -226,25 +201,57 @@ def _model_ids(folder: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def backend_file(folder: Path) -> str | None:
     """Return which vocabulary file counts; tokenizer.json wins, as in transformers."""
-    names = (TOKENIZER_FILE, SENTENCEPIECE_FILE)
-    return next((name for name in names if (folder / name).is_file()), None)
+    if (folder / TOKENIZER_FILE).is_file():
+        return TOKENIZER_FILE
+    source = conversion_source(folder)
+    if source is None and (folder / SENTENCEPIECE_FILE).is_file():
+        return SENTENCEPIECE_FILE
+    return source
 
 
-def _backend(folder: Path, config: JsonObject) -> Backend:
+def _converted(folder: Path, config: JsonObject) -> str | None:
+    """Return the text of a tokenizer.json that has to be made, None where none has to."""
+    name = backend_file(folder)
+    if name is None or name == TOKENIZER_FILE or name != conversion_source(folder):
+        return None
+    model_type = _optional(folder / CONFIG).get("model_type")
+    return converted(folder, name, config, str(model_type))
+
+
+def _package_files(folder: Path, made: str | None) -> tuple[str, ...]:
+    present = {name for name in TOKENIZER_FILES if (folder / name).is_file()} - {*SOURCES}
+    if made is not None:
+        present = (present - {SENTENCEPIECE_FILE}) | {TOKENIZER_FILE}
+    return tuple(name for name in TOKENIZER_FILES if name in present)
+
+
+def write_tokenizer(tokenizer: Tokenizer, source: Path, target: Path) -> None:
+    """Write a tokenizer's files to another folder."""
+    for name in tokenizer.files:
+        if name == TOKENIZER_FILE and tokenizer.made is not None:
+            (target / name).write_text(tokenizer.made, "utf-8")
+        else:
+            shutil.copyfile(source / name, target / name)
+
+
+def _backend(folder: Path, config: JsonObject, made: str | None) -> Backend:
     name = backend_file(folder)
     if name is None:
         raise _missing(folder)
     added = _added_tokens(folder, config)
-    if name == TOKENIZER_FILE:
-        return HuggingFaceBackend.open(folder / name, added)
-    return SentencePieceBackend.open(folder / name, added, legacy=config.get("legacy") is True)
+    if name == SENTENCEPIECE_FILE and made is None:
+        return SentencePieceBackend.open(folder / name, added, legacy=config.get("legacy") is True)
+    return HuggingFaceBackend.open(folder / name, added, made)
 
 
 def _missing(folder: Path) -> MissingError:
-    others = ("vocab.json", "merges.txt", "vocab.txt", "tekken.json", "tokenizer.model.v3")
+    others = ("vocab.json", "merges.txt", "vocab.txt", "tokenizer.model.v3")
     found = [name for name in others if (folder / name).is_file()]
     found += sorted(path.name for path in folder.glob("*.tiktoken"))
-    why = "it has neither tokenizer.json nor tokenizer.model"
+    why = (
+        "it has none of tokenizer.json, tokenizer.model, vocab.json with merges.txt, "
+        + ", ".join(SOURCES[2:])
+    )
     return MissingError(
         "no-tokenizer",
         f"{folder} has no tokenizer",

@@ -48,8 +48,8 @@ class Backend(Protocol):
         ...
 
     @property
-    def size(self) -> int:
-        """One more than the largest id."""
+    def words(self) -> int:
+        """One more than the largest id that a text without special tokens can have."""
         ...
 
     def encode(self, text: str, *, add_special: bool) -> list[int]:
@@ -72,15 +72,27 @@ class HuggingFaceBackend:
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self.size = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        self.words = max(tokenizer.get_vocab(with_added_tokens=False).values(), default=-1) + 1
 
     @classmethod
-    def open(cls, path: Path, added: Mapping[int, AddedToken]) -> HuggingFaceBackend:
-        """Load tokenizer.json and the added tokens that only tokenizer_config.json names."""
+    def open(
+        cls, path: Path, added: Mapping[int, AddedToken], made: str | None = None
+    ) -> HuggingFaceBackend:
+        """Load tokenizer.json and the added tokens that only tokenizer_config.json names.
+
+        Args:
+            path: The file, or the one that `made` was made of.
+            added: The added tokens by id.
+            made: The text of a tokenizer.json that is in no file.
+
+        Raises:
+            UsageError: The file is broken, or the added tokens have other ids in it.
+        """
         import tokenizers
 
         try:
-            tokenizer = tokenizers.Tokenizer.from_file(str(path))
+            library = tokenizers.Tokenizer
+            tokenizer = library.from_file(str(path)) if made is None else library.from_str(made)
         # The library raises plain Exception for everything.
         except Exception as err:
             raise invalid_tokenizer(path, str(err)) from err
@@ -125,9 +137,10 @@ class SentencePieceBackend:
 
     As transformers' slow Llama tokenizer: the text gets SentencePiece's dummy prefix (a space) at
     its very start only; with `legacy` every stretch of text between special tokens gets one.
-    transformers 5 converts such files to its own BPE, which differs in one case: it adds no prefix
-    to a text that begins with a space. SentencePiece itself, the models' training and the C++
-    runners on the phone add it, and so does this class.
+    transformers 5 converts such files to its own BPE, which differs in two cases: it adds no prefix
+    to a text that begins with a space, and it pairs the spaces of a run before a space joins the
+    word after it. SentencePiece itself, the models' training and the C++ runners on the phone do
+    neither, and nor does this class.
     """
 
     kind: Kind = "sentencepiece"
@@ -151,7 +164,7 @@ class SentencePieceBackend:
         self._tokens |= added
         self._ids = {token.content: index for index, token in self._tokens.items()}
         self._splitter = _splitter(self._tokens.values())
-        self.size = max([processor.GetPieceSize() - 1, *self._tokens]) + 1
+        self.words = int(processor.GetPieceSize())
 
     @classmethod
     def open(

@@ -61,7 +61,7 @@ def build_package(
         with working(out, plan.target, content_id(plan)) as workspace:
             facts, report = _program(compressed, plan, passages, workspace.folder, stages)
             with stages.stage("package"):
-                copy_companions(model, tokenizer.info(), workspace.folder)
+                copy_companions(model, tokenizer, workspace.folder)
                 manifest = write_manifest(
                     workspace.folder, model, plan, facts, tokenizer.info(), stages.costs, report
                 )
@@ -140,13 +140,13 @@ def reference_passages(model: LoadedModel, plan: BuildPlan) -> tuple[Passage, ..
         UsageError: The tokenizer makes ids that the model does not have.
     """
     tokenizer = Tokenizer.open(model.checkpoint.folder)
-    ids = _text_ids(tokenizer, plan.max_seq_len + 64)
-    if not ids or max(ids) >= model.spec.vocab_size:
-        made = f"token id {max(ids)}" if ids else "no ids of English text"
+    ids = _text_ids(tokenizer, plan.max_seq_len + 64) if tokenizer.rows else []
+    if not ids or tokenizer.rows > model.spec.vocab_size:
+        made = f"makes token id {tokenizer.rows - 1}" if ids else "made no ids of English text"
         raise UsageError(
             "tokenizer-mismatch",
             f"the tokenizer in {model.checkpoint.folder} does not belong to this model",
-            why=f"it made {made}, but config.json says vocab_size = {model.spec.vocab_size}",
+            why=f"it {made}, but config.json says vocab_size = {model.spec.vocab_size}",
             next="put the tokenizer that came with the weights into the folder",
         )
     return choose_passages(ids, model.spec.vocab_size, model.weights.parameters(), plan.max_seq_len)

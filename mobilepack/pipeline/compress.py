@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from mobilepack.contract.compression import Compression, CompressionReport, Sparsity
 from mobilepack.contract.manifest import BuildPlan
-from mobilepack.models.checkpoint import CONFIG, GENERATION_CONFIG, TOKENIZER_FILES
+from mobilepack.models.checkpoint import CONFIG, GENERATION_CONFIG
 from mobilepack.models.compression.select import Indices, Selected, with_vocabulary, without_layers
 from mobilepack.models.config import read_json
 from mobilepack.models.spec import DecoderSpec
+from mobilepack.models.tokenizer import Tokenizer, write_tokenizer
 from mobilepack.models.weights import LoadedModel
 from mobilepack.pipeline.calibration_rows import text_rows
 from mobilepack.pipeline.compression_options import CompressionChoices, calibration_text
@@ -190,7 +191,8 @@ def predicted_spec(model: LoadedModel, plan: BuildPlan, choices: CompressionChoi
 def copy_small_files(model: LoadedModel, folder: Path) -> None:
     """Copy configs, tokenizer and licence files of a checkpoint."""
     source = model.checkpoint.folder
-    names = (CONFIG, GENERATION_CONFIG, *TOKENIZER_FILES, *model.checkpoint.licence.files)
+    write_tokenizer(Tokenizer.open(source), source, folder)
+    names = (CONFIG, GENERATION_CONFIG, *model.checkpoint.licence.files)
     for name in (*names, "README.md"):
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)

@@ -23,6 +23,7 @@ from mobilepack.contract.manifest import (
     TokenizerInfo,
     WeightFormat,
 )
+from mobilepack.models.tokenizer import Tokenizer, write_tokenizer
 from mobilepack.models.weights import LoadedModel
 
 PROGRAM = "model.pte"
@@ -39,9 +40,10 @@ class ProgramFacts:
     memory: MemorySplit
 
 
-def copy_companions(model: LoadedModel, tokenizer: TokenizerInfo, folder: Path) -> None:
+def copy_companions(model: LoadedModel, tokenizer: Tokenizer, folder: Path) -> None:
     """Copy tokenizer, configs and licence files of the checkpoint into the package."""
-    names = {*tokenizer.files, *model.checkpoint.licence.files}
+    write_tokenizer(tokenizer, model.checkpoint.folder, folder)
+    names = set(model.checkpoint.licence.files)
     names |= {name for name in _CONFIGS if (model.checkpoint.folder / name).is_file()}
     for name in sorted(names):
         shutil.copyfile(model.checkpoint.folder / name, folder / name)

@@ -73,10 +73,10 @@ def choose_vocabulary(folder: Path, text: str, size: int) -> Vocabulary:
 
 
 def _model(folder: Path) -> tuple[dict[str, Json], dict[str, Json]]:
-    path = folder / TOKENIZER_FILE
-    if not path.is_file():
+    path, made = folder / TOKENIZER_FILE, Tokenizer.open(folder).made
+    if made is None and not path.is_file():
         raise _cannot(folder, "it has no tokenizer.json")
-    data = read_json(path)
+    data = read_json(path) if made is None else json.loads(made)
     model = data.get("model")
     if not isinstance(model, dict) or model.get("type") not in ("BPE", "Unigram"):
         kind = model.get("type") if isinstance(model, dict) else None

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mobilepack.errors import UsageError
+from mobilepack.errors import MissingError, UsageError
 from mobilepack.models.chat import ChatMessage, ChatTemplate
 from mobilepack.models.compression.vocabulary import (
     Vocabulary,
@@ -100,7 +100,7 @@ def test_a_unigram_vocabulary_is_cut_too(tmp_path: Path) -> None:
 
 
 def test_other_kinds_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="vocabulary"):
+    with pytest.raises(MissingError, match="no tokenizer"):
         choose_vocabulary(tmp_path, "text", 10)
     folder = _unigram(tmp_path / "words")
     data = json.loads((folder / "tokenizer.json").read_text())
