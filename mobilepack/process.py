@@ -22,6 +22,7 @@ from typing import IO, Self
 
 from mobilepack.errors import MissingError
 
+_SHELL_SIGNAL = 128
 _GRACE_S = 1.0
 """How long pipes may stay open after the child has ended (a background process holds them)."""
 
@@ -54,6 +55,8 @@ class Finished:
             return f"stopped after {self.wall_s:.0f} s"
         if self.returncode < 0:
             return f"killed by {signal_name(-self.returncode)}"
+        if self.returncode > _SHELL_SIGNAL:  # a shell's way to say so, adb's too
+            return f"exit status {self.returncode} ({signal_name(self.returncode - _SHELL_SIGNAL)})"
         return f"exit status {self.returncode}"
 
 
@@ -97,6 +100,33 @@ def run(
                 reader.end(_GRACE_S)
     out, err = (reader.text() for reader in readers)
     return group.finished(timed_out=timed_out, stdout=out, stderr=err)
+
+
+def start_detached(argv: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None) -> int:
+    """Start a process that outlives this one, in a session of its own; return its number.
+
+    Args:
+        argv: Program and arguments.
+        log: Its stdout and stderr are appended to this file.
+        env: The whole environment; None inherits ours.
+
+    Raises:
+        MissingError: The program does not exist or may not be executed.
+    """
+    try:
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                list(argv),
+                env=None if env is None else dict(env),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+    except OSError as err:
+        raise _cannot_start(argv[0], err) from err
+    process.returncode = 0  # nobody here waits for it
+    return process.pid
 
 
 class Child:
@@ -244,12 +274,7 @@ class _Group:
                 start_new_session=True,
             )
         except OSError as err:
-            raise MissingError(
-                "cannot-start",
-                f"cannot start {argv[0]}",
-                why=str(err),
-                next=f"install it, or check PATH: command -v {Path(argv[0]).name}",
-            ) from err
+            raise _cannot_start(argv[0], err) from err
         self.stdin = _pipe(self._process.stdin)
         self.stdout = _pipe(self._process.stdout)
 
@@ -305,6 +330,15 @@ class _Group:
     def finished(self, *, timed_out: bool, stdout: str = "", stderr: str = "") -> Finished:
         code = self._process.returncode
         return Finished(self._argv, code, stdout, stderr, timed_out, *self._cost)
+
+
+def _cannot_start(program: str, err: OSError) -> MissingError:
+    return MissingError(
+        "cannot-start",
+        f"cannot start {program}",
+        why=str(err),
+        next=f"install it, or check PATH: command -v {Path(program).name}",
+    )
 
 
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:

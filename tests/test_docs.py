@@ -43,8 +43,11 @@ def test_commands_in_the_docs_parse(path: Path) -> None:
         with click.Context(root, info_name="mobilepack") as context:
             command = root.get_command(context, words[0])
             assert command is not None, words
+            arguments = words[1:]
+            if isinstance(command, click.Group) and arguments[:1] not in ([], ["--help"]):
+                command, arguments = command.commands[arguments[0]], arguments[1:]
             parser = command.make_parser(click.Context(command, parent=context))
-            _, rest, _ = parser.parse_args(words[1:])
+            _, rest, _ = parser.parse_args(arguments)
             assert len([word for word in rest if word]) <= 2, words
 
 

@@ -25,6 +25,8 @@ VERBS: dict[str, str] = {
     "inspect": "Show what is in a checkpoint or a package.",
     "plan": "Predict file size, memory and build time before building.",
     "targets": "List the targets that packages can be built for.",
+    "devices": "List what packages can run on: this machine, phones over adb, virtual phones.",
+    "virtual": "Make and run virtual ARM64 phones on this machine.",
     "doctor": "Say what works on this machine and what is missing.",
 }
 

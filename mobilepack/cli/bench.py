@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from mobilepack.cli import options, packages, render
+from mobilepack.cli.device_options import Devices, conclude, device_options, on_each
 from mobilepack.cli.progress import steps
+from mobilepack.errors import ExitCode
 
 if TYPE_CHECKING:
     from mobilepack.commands.bench import BenchResult
     from mobilepack.contract.bench import Bench, BenchTest, Statistics
+    from mobilepack.harness.base import Harness, Progress
 
 
 @click.command(
@@ -20,10 +23,12 @@ if TYPE_CHECKING:
 Example
   mobilepack bench
   mobilepack bench out/mine/xnnpack -p 128 -p 512 -n 64 --depth 0 --depth 256 --json
+  mobilepack bench -d 14141JEC204776 --cooldown 10
+  mobilepack bench -d my-virtual-phone -p 32 -n 8 -r 2 --warmups 1
 """
 )
 @packages.package_argument
-@options.device_option
+@device_options
 @click.option(
     "-p",
     "--n-prompt",
@@ -85,7 +90,7 @@ Example
 @options.json_option
 def command(  # noqa: PLR0913 - one parameter per option
     package: Path | None,
-    device: str,
+    devices: Devices,
     prompts: tuple[int, ...],
     gens: tuple[int, ...],
     depths: tuple[int, ...],
@@ -95,12 +100,13 @@ def command(  # noqa: PLR0913 - one parameter per option
     threads: int,
     timeout_s: float,
     as_json: bool,
-) -> None:
+) -> int:
     """Time a package: prompt processing, generation, load, memory.
 
     The terms are llama-bench's: ppN processes a prompt of N tokens, tgN generates N. Tokenisation
     and sampling are outside the clock; TTFT excludes loading. Memory is taken in a process of its
-    own. Numbers of this machine are marked `representative: false`: they are not a phone's.
+    own. Numbers of this machine are marked `representative: false`: they are not a phone's. A
+    virtual phone runs one thread and counts instructions per token, which are the same every time.
     """
     from mobilepack.commands.bench import BenchOptions, bench
 
@@ -115,12 +121,25 @@ def command(  # noqa: PLR0913 - one parameter per option
         threads=threads,
         timeout_s=timeout_s,
     )
+    harnesses = devices.harnesses("bench", count_instructions=True)
     with steps("bench", quiet=as_json) as progress:
-        result = bench(chosen, asked, on_progress=lambda p: progress.step(p.item, p.done, p.total))
-    if as_json:
-        render.document("bench", render.plain(result))
-    else:
-        print_result(result)
+
+        def work(harness: Harness) -> BenchResult:
+            before = f"{harness.device.id}: " if len(harnesses) > 1 else ""
+
+            def tell(now: Progress) -> None:
+                progress.step(before + now.item if now.item else "", now.done, now.total)
+
+            return bench(chosen, asked, harness=harness, on_progress=tell)
+
+        outcomes = on_each(harnesses, work)
+
+    def shown(result: BenchResult) -> int:
+        if not as_json:
+            print_result(result)
+        return ExitCode.OK
+
+    return conclude("bench", outcomes, shown, as_json=as_json)
 
 
 def print_result(result: BenchResult) -> None:
@@ -136,6 +155,9 @@ def print_result(result: BenchResult) -> None:
             render.line(f"{test.test}: TTFT {_milliseconds(test.ttft_ms)}")
         if test.decode_token_ms is not None:
             render.line(f"{test.test}: per token {_milliseconds(test.decode_token_ms)}")
+        if test.instructions_per_token is not None:
+            count = test.instructions_per_token
+            render.line(f"{test.test}: {count / 1e6:.3f} million instructions per token")
     print_conditions(bench)
     for name, why in result.skipped:
         render.line(f"{render.status('not run')}  {name}: {why}")

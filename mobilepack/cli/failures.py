@@ -39,9 +39,14 @@ def report_failure(err: BaseException, arguments: Sequence[str]) -> int:
     if "--json" in arguments:
         render.document("error", render.plain(failure))
     else:
-        label = click.style(f"error[{failure.code}]", fg="red", bold=True)
-        render.message(f"{label}: {failure.what}\n  why: {failure.why}\n  next: {failure.next}")
+        show(failure)
     return int(failure.exit_code)
+
+
+def show(failure: Failure) -> None:
+    """Print a failure as text."""
+    label = click.style(f"error[{failure.code}]", fg="red", bold=True)
+    render.message(f"{label}: {failure.what}\n  why: {failure.why}\n  next: {failure.next}")
 
 
 def describe(err: BaseException) -> Failure:

@@ -166,32 +166,6 @@ def output_option(function: F) -> F:
     )(function)
 
 
-def device_option(function: F) -> F:
-    """Add `--device`; more values come with the harnesses."""
-    return click.option(
-        "-d",
-        "--device",
-        default="host",
-        show_default=True,
-        metavar="NAME",
-        callback=_only_host,
-        help="Where to run the package. This release knows `host`: this machine.",
-    )(function)
-
-
-def _only_host(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    if value != "host":
-        raise UsageError(
-            "unknown-device",
-            f"cannot run on the device {value!r}",
-            why="this release runs packages on `host` (this machine); phones, emulators and"
-            " simulators come with their harnesses",
-            next="leave --device out; docs/tutorials/on-your-phone.md shows how to run a package"
-            " on a phone by hand",
-        )
-    return value
-
-
 def threads_option(function: F) -> F:
     """Add `--threads`."""
     return click.option(

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from mobilepack.cli import options, packages, render
+from mobilepack.cli.device_options import Devices, conclude, device_options, on_each
 from mobilepack.cli.progress import steps
-from mobilepack.errors import ExitCode
+from mobilepack.errors import CheckFailedError, ExitCode
 
 if TYPE_CHECKING:
     from mobilepack.commands.verify import VerifyResult
     from mobilepack.contract.parity import Measured, ParityRow
+    from mobilepack.harness.base import Harness, Progress
 
 # Printed of rows that nothing limits; parity.json and the report have all values of all rows.
 WELL_KNOWN = ("sqnr_db", "kl_mean", "kl_max", "top1_agreement", "ppl_ratio")
@@ -24,10 +26,11 @@ WELL_KNOWN = ("sqnr_db", "kl_mean", "kl_max", "top1_agreement", "ppl_ratio")
 Example
   mobilepack verify
   mobilepack verify out/mine/xnnpack --max-ppl-ratio 1.1 --json
+  mobilepack verify -d 14141JEC204776
 """
 )
 @packages.package_argument
-@options.device_option
+@device_options
 @options.threads_option
 @click.option(
     "--decode-steps",
@@ -47,7 +50,7 @@ Example
 @options.json_option
 def command(  # noqa: PLR0913 - one parameter per option
     package: Path | None,
-    device: str,
+    devices: Devices,
     threads: int,
     decode_steps: int,
     max_ppl_ratio: float | None,
@@ -56,8 +59,9 @@ def command(  # noqa: PLR0913 - one parameter per option
 ) -> int:
     """Prove that a package computes what PyTorch computes.
 
-    Climbs the parity ladder: eager fp32, eager quantised, the program on this machine; short and
-    long prompts, decoding through the KV cache, two prompts in a row. Ends with exit code 3 when a
+    Climbs the parity ladder: eager fp32, eager quantised, the program on this machine, and with -d
+    on phones, each held against this machine too; short and long prompts, decoding through the KV
+    cache, two prompts in a row. Ends with exit code 3 when a
     comparison is outside its tolerance. Without PACKAGE it takes out/xnnpack, and builds the
     embedded model there first if need be.
     """
@@ -65,14 +69,27 @@ def command(  # noqa: PLR0913 - one parameter per option
 
     chosen = packages.existing_or_built(package, quiet=as_json)
     asked = VerifyOptions(threads, max_ppl_ratio, decode_steps, timeout_s)
+    harnesses = devices.harnesses("verify")
     with steps("verify", quiet=as_json) as progress:
-        result = verify(chosen, asked, on_progress=lambda p: progress.step(p.item, p.done, p.total))
-    if as_json:
-        render.document("verify", render.plain(result))
-        return ExitCode.OK if result.parity.passed else ExitCode.CHECK_FAILED
-    print_result(result)
-    result.raise_if_failed()
-    return ExitCode.OK
+
+        def work(harness: Harness) -> VerifyResult:
+            before = f"{harness.device.id}: " if len(harnesses) > 1 else ""
+
+            def tell(now: Progress) -> None:
+                progress.step(before + now.item if now.item else "", now.done, now.total)
+
+            return verify(chosen, asked, harness=harness, on_progress=tell)
+
+        outcomes = on_each(harnesses, work)
+
+    def shown(result: VerifyResult) -> int:
+        if not as_json:
+            print_result(result)
+        if len(outcomes) == 1 and not as_json:
+            result.raise_if_failed()
+        return ExitCode.OK if result.parity.passed else CheckFailedError.exit_code
+
+    return conclude("verify", outcomes, shown, as_json=as_json)
 
 
 def print_result(result: VerifyResult) -> None:

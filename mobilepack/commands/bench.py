@@ -88,7 +88,9 @@ def bench(
     runner = harness or HostHarness()
     folder = new_run_folder(package.root, runner.device.id)
     limits = Limits.within(options.timeout_s)
-    plan = _plan(package, tests, options.threads)
+    # Instructions are the same every time with one thread only, and an emulator's times are none.
+    threads = 1 if runner.device.kind == "emulator" else options.threads
+    plan = _plan(package, tests, threads)
     folder.write("run_plan.json", plan)
     timed = runner.run(package.root, plan, log=folder.log, limits=limits, on_progress=on_progress)
     folder.write("run_result.json", timed)
@@ -96,7 +98,7 @@ def bench(
     def tell(now: Progress) -> None:
         on_progress(Progress(f"memory, {now.item}" if now.item else "", now.done, now.total))
 
-    once = _plan(package, tuple(_once(test) for test in tests), options.threads)
+    once = _plan(package, tuple(_once(test) for test in tests), threads)
     memory = runner.run(package.root, once, log=folder.log, limits=limits, on_progress=tell)
     one = once.model_copy(update={"items": (_ONE_TOKEN,), "weight_cache": package.weight_cache})
     loads = _cached_loads(one, lambda p: runner.run(package.root, p, log=folder.log, limits=limits))
@@ -291,7 +293,16 @@ def _test(item: Time, timing: Timing, disturbance: str) -> BenchTest:
         decode_token_ms=_statistics(steps_ms, disturbance) if steps_ms else None,
         prefill_ns=timing.prefill_ns,
         decode_ns=timing.decode_ns,
+        instructions_per_token=_instructions(item, timing),
     )
+
+
+def _instructions(item: Time, timing: Timing) -> float | None:
+    """Return the instructions of the last round per token, the first of which may fill caches."""
+    if not timing.decode_instructions:
+        return None
+    total = sum(timing.prefill_instructions[-1:]) + sum(timing.decode_instructions[-1])
+    return total / (item.n_prompt + item.n_gen)
 
 
 def _statistics(values: Sequence[float], disturbance: str) -> Statistics:

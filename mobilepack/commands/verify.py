@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mobilepack.contract.package import Package, open_package
@@ -27,7 +27,7 @@ _RUNGS: dict[DeviceKind, Rung] = {
 _ELSEWHERE: tuple[tuple[Rung, str], ...] = (
     ("exported", "the package holds the lowered program, not the exported graph"),
     ("program on host", "this run was asked for another device"),
-    ("program on emulated arm64", "this version has no emulated phone"),
+    ("program on emulated arm64", "no virtual phone was asked for: -d NAME"),
     ("program on device", "no device was asked for"),
 )
 
@@ -80,9 +80,12 @@ def verify(
     options: VerifyOptions = VerifyOptions(),
     *,
     harness: Harness | None = None,
+    host: Harness | None = None,
     on_progress: OnProgress = silent,
 ) -> VerifyResult:
     """Verify a package on the host (or on the device of `harness`) and write the results.
+
+    A device is also held against this machine, which runs the same plan (with `host`).
 
     The caller prints `result.parity.rows` and then calls `result.raise_if_failed()`.
 
@@ -107,9 +110,23 @@ def verify(
     limits = Limits.within(options.timeout_s)
     result = runner.run(package.root, plan, log=folder.log, limits=limits, on_progress=on_progress)
     folder.write("run_result.json", result)
-    rung = _RUNGS[runner.device.kind]
-    judge = Judge(reference, rung, measured_floor(reference), options.max_ppl_ratio)
-    rows = _with_other_rungs(judge.rows(checks, result), rung)
+    judge = Judge(
+        reference, _RUNGS[runner.device.kind], measured_floor(reference), options.max_ppl_ratio
+    )
+    rows = judge.rows(checks, result)
+    if runner.device.kind != "host":
+        with_host = replace(judge, rung="program on host")
+        beside = host or HostHarness()
+        there = beside.run(
+            package.root, plan, log=folder.log, limits=limits, on_progress=on_progress
+        )
+        folder.write("host_result.json", there)
+        rows = (
+            *with_host.rows(checks, there),
+            *judge.program(checks, result),
+            judge.beside(checks, result, with_host.rung, there),
+        )
+    rows = _with_other_rungs(rows, {row.rung for row in rows})
     parity = _parity(package, judge, rows, runner.device.id, folder)
     folder.write("parity.json", parity)
     return VerifyResult(parity, folder.path)
@@ -141,9 +158,8 @@ def _run_plan(
     )
 
 
-def _with_other_rungs(rows: tuple[ParityRow, ...], ran: Rung) -> tuple[ParityRow, ...]:
+def _with_other_rungs(rows: tuple[ParityRow, ...], seen: set[Rung]) -> tuple[ParityRow, ...]:
     """Return the ladder with a row for every rung that nobody stood on."""
-    seen = {row.rung for row in rows} | {ran}
     return rows + tuple(
         not_run(rung, "the whole ladder", why) for rung, why in _ELSEWHERE if rung not in seen
     )

@@ -64,6 +64,9 @@ class BenchTest(Contract):
         round_tok_per_s: `samples_ts` in summary.
         prefill_ns: Raw: prompt of each repetition.
         decode_ns: Raw: each generated token of each repetition.
+        instructions_per_token: Of the last round, over prompt and generated tokens; None where
+            nobody counts instructions. With one thread two runs of the same program differ by
+            less than 0.1 %, so it shows a regression that no timing of an emulator could.
     """
 
     test: str
@@ -81,6 +84,7 @@ class BenchTest(Contract):
     decode_token_ms: Statistics | None
     prefill_ns: tuple[int, ...]
     decode_ns: tuple[tuple[int, ...], ...]
+    instructions_per_token: float | None = None
 
 
 class Bench(Contract):

@@ -64,11 +64,16 @@ class Timing(Contract):
         prefill_ns: One sample per repetition: the whole prompt, its last logits included; empty
             when the item has no prompt.
         decode_ns: Per repetition, one sample per generated token.
+        prefill_instructions: Likewise, instructions of all threads instead of time; empty where
+            nobody counts them. Exact, and the same again, on a virtual phone with one thread.
+        decode_instructions: Likewise.
     """
 
     item: str
     prefill_ns: tuple[int, ...]
     decode_ns: tuple[tuple[int, ...], ...]
+    prefill_instructions: tuple[int, ...] = ()
+    decode_instructions: tuple[tuple[int, ...], ...] = ()
 
 
 class Memory(Contract):

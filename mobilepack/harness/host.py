@@ -6,37 +6,26 @@ import os
 import platform
 import sys
 import tempfile
-import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from mobilepack.contract.run_plan import RunPlan
 from mobilepack.contract.run_result import RunResult
-from mobilepack.errors import RunFailedError
-from mobilepack.harness.base import NO_HURRY, Device, Limits, OnProgress, Progress, silent
+from mobilepack.harness.base import NO_HURRY, Device, Limits, OnProgress, silent
 from mobilepack.harness.talk import (
     CANCEL,
     End,
-    Event,
-    Failed,
-    ItemBegins,
-    Loaded,
     Request,
     Score,
     Scores,
     Token,
-    parse_event,
 )
-from mobilepack.process import Child, Finished
+from mobilepack.harness.watch import EXIT_S, Watch
+from mobilepack.process import Child
 
 CHILD = (sys.executable, "-P", "-m", "mobilepack.harness.host_child")
-_LAST_WORDS = 4
-_FRAMES = ("  File ", "    ", "Current thread", "Thread 0x", "Extension modules:")
-_CHATTER = ("[cpuinfo_utils.cpp", "[threadpool.cpp")  # at every start, executorch 1.5.1
-_NOISE = _FRAMES + _CHATTER
-_EXIT_S = 30.0
 
 
 def discover() -> tuple[Device, ...]:
@@ -75,7 +64,7 @@ class HostHarness:
             plan_path.write_text(plan.to_json())
             argv = (*self._child, "run", str(package.resolve()), str(plan_path), str(result_path))
             with Child(argv, log=log, env=child_env()) as child:
-                watch = _Watch(child, log, limits)
+                watch = Watch(child, log, limits)
                 watch.run_to_end(on_progress)
             if not result_path.is_file():
                 raise watch.error("no-results", "the run wrote no results", "it ended without them")
@@ -114,7 +103,7 @@ class HostSession:
             argv = (*child, "serve", str(package.resolve()), str(plan_path))
             self._child = Child(argv, log=log, env=child_env())
             try:
-                loaded = _Watch(self._child, log, limits).loaded()
+                loaded = Watch(self._child, log, limits).loaded()
             except BaseException:
                 self.close()
                 raise
@@ -127,7 +116,7 @@ class HostSession:
         Raises:
             RunFailedError: The runtime failed, died or ran past the limit.
         """
-        watch = _Watch(self._child, self._log, self._limits)
+        watch = Watch(self._child, self._log, self._limits)
         self._child.send(request.model_dump_json())
         ended = False
         try:
@@ -137,7 +126,7 @@ class HostSession:
                     yield event
                 if ended:
                     return
-            raise watch.died(self._child.finish(_EXIT_S))
+            raise watch.died(self._child.finish(EXIT_S))
         except (GeneratorExit, KeyboardInterrupt):
             if not ended:
                 self._cancel(watch)
@@ -149,14 +138,14 @@ class HostSession:
         Raises:
             RunFailedError: As `generate`.
         """
-        watch = _Watch(self._child, self._log, self._limits)
+        watch = Watch(self._child, self._log, self._limits)
         self._child.send(asked.model_dump_json())
         for event in watch.events():
             if isinstance(event, Scores):
                 return event
-        raise watch.died(self._child.finish(_EXIT_S))
+        raise watch.died(self._child.finish(EXIT_S))
 
-    def _cancel(self, watch: _Watch) -> None:
+    def _cancel(self, watch: Watch) -> None:
         self._child.send(CANCEL)
         for event in watch.events():
             if isinstance(event, End):
@@ -176,76 +165,6 @@ class HostSession:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-class _Watch:
-    """Reads a child's events within limits and turns every bad end into a `RunFailedError`."""
-
-    def __init__(self, child: Child, log: Path, limits: Limits) -> None:
-        self._child = child
-        self._log = log
-        self._limits = limits
-        self._start = time.monotonic()
-        self._doing = "loading the program"
-
-    def run_to_end(self, on_progress: OnProgress) -> None:
-        self.loaded()
-        for event in self.events():
-            if isinstance(event, ItemBegins):
-                self._doing = f"running {event.item}" if event.item else "writing its results"
-                on_progress(Progress(event.item, event.done, event.total))
-        done = self._child.finish(_EXIT_S)
-        if done.returncode != 0 or done.timed_out:
-            raise self.died(done)
-
-    def loaded(self) -> Loaded:
-        event = self._next(self._limits.load_s)
-        if not isinstance(event, Loaded):
-            raise self.died(self._child.finish(_EXIT_S))
-        self._doing = "running"
-        return event
-
-    def events(self) -> Iterator[Event]:
-        """Yield events until the child's output ends."""
-        while (event := self._next(self._limits.run_s)) is not None:
-            yield event
-
-    def _next(self, limit_s: float) -> Event | None:
-        try:
-            line = self._child.receive(self._start + limit_s - time.monotonic())
-            event = None if line is None else parse_event(line)
-        except TimeoutError as err:
-            raise self.died(self._child.kill()) from err
-        except ValueError as err:
-            self._child.kill()
-            what = "the child process said what it must not"
-            raise self.error("run-garbled", what, str(err)) from err
-        if isinstance(event, Failed):
-            what = f"the runtime failed while {self._doing}"
-            raise self.error("runtime-failed", what, self._with_log(event.why))
-        return event
-
-    def died(self, done: Finished) -> RunFailedError:
-        code = "run-timeout" if done.timed_out else "runtime-died"
-        what = f"the process that runs the program ended while {self._doing}"
-        return self.error(code, what, self._with_log(done.ending))
-
-    def error(self, code: str, what: str, why: str) -> RunFailedError:
-        return RunFailedError(code, what, why=why, next=f"read the whole log: {self._log}")
-
-    def _with_log(self, why: str) -> str:
-        words = last_words(self._log)
-        return f"{why}; its last words: {words}" if words else why
-
-
-def last_words(log: Path) -> str:
-    """Return the last lines of a log that say something: no stack frames, no start-up chatter."""
-    try:
-        lines = log.read_text(errors="replace").splitlines()
-    except OSError:
-        return ""
-    said = [line.strip() for line in lines if line.strip() and not line.startswith(_NOISE)]
-    return " | ".join(said[-_LAST_WORDS:])
 
 
 def child_env() -> dict[str, str]:

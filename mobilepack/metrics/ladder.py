@@ -45,8 +45,11 @@ class Judge:
 
     def rows(self, checks: Checks, result: RunResult) -> tuple[ParityRow, ...]:
         """Return the ladder, top first."""
+        return (*self.eager(), *self.program(checks, result))
+
+    def program(self, checks: Checks, result: RunResult) -> tuple[ParityRow, ...]:
+        """Return the rows of the program, without those above it."""
         return (
-            *self._eager(),
             *(self._against_eager(check, result.rows) for check in checks.teachers),
             self._decode_against_prefill(checks, result.rows),
             *self._whole_cache(checks, result.rows),
@@ -54,7 +57,22 @@ class Judge:
             *self._against_fp32(checks, result.rows),
         )
 
-    def _eager(self) -> list[ParityRow]:
+    def beside(
+        self, checks: Checks, result: RunResult, other: Rung, theirs: RunResult
+    ) -> ParityRow:
+        """Hold the program against itself on another rung, call by call."""
+        what = "the same calls, all checks"
+        pair = []
+        for rows in (theirs.rows, result.rows):
+            found, problem = _rows_of(checks.teachers, rows)
+            if problem:
+                return compare.failed_row(self.rung, other, what, problem)
+            pair.append(compare.as_arrays(found))
+        metrics = compare.compare(pair[0], pair[1], self.reference.index, self.limits)
+        return compare.judged_row(self.rung, other, what, len(pair[0]), metrics)
+
+    def eager(self) -> list[ParityRow]:
+        """Return what quantisation costs before any lowering; empty for an fp32 package."""
         base = self.reference.rows.get("fp32")
         if self.top == "fp32" or base is None:
             return []

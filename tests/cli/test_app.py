@@ -53,7 +53,10 @@ def test_every_option_says_what_it_does(name: str) -> None:
 
 @pytest.mark.parametrize("name", VERBS)
 def test_every_verb_speaks_json(name: str) -> None:
-    assert any("--json" in param.opts for param in _verb(name).params)
+    verb = _verb(name)
+    commands = verb.commands.values() if isinstance(verb, click.Group) else [verb]
+    for command in commands:
+        assert any("--json" in param.opts for param in command.params), command.name
 
 
 def test_no_arguments_are_a_question_for_help(run: Callable[..., Any]) -> None:

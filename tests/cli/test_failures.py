@@ -23,6 +23,7 @@ from mobilepack.errors import (
     RunFailedError,
     UsageError,
 )
+from tests.packages import toy_package
 
 Run = Callable[..., Any]
 THREE_LINES = re.compile(r"error\[[a-z0-9-]+\]: .+\n  why: .+\n  next: .+\n")
@@ -31,7 +32,7 @@ THREE_LINES = re.compile(r"error\[[a-z0-9-]+\]: .+\n  why: .+\n  next: .+\n")
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["biuld"], "there is no verb 'biuld'; did you mean 'build'?"),
+        (["biuld"], "there is no verb 'biuld'; did you mean 'build'"),
         (["xyz"], "there is no verb 'xyz'; choose from bench, build, chat,"),
         (["--verison"], "there is no option --verison; did you mean '--version'?"),
         (["targets", "--jsn"], "there is no option --jsn; did you mean '--json'?"),
@@ -71,10 +72,17 @@ def test_what_is_no_package_is_refused(run: Run, tmp_path: Path, verb: str, kind
 
 
 @pytest.mark.parametrize("verb", ["verify", "bench"])
-def test_a_device_that_is_not_there_says_what_to_do(run: Run, verb: str) -> None:
-    ran = run(verb, "--device", "emulator-5554")
-    assert ran.code == ExitCode.USAGE
-    assert "cannot run on the device 'emulator-5554'" in ran.err
+def test_a_device_that_is_not_there_says_what_to_do(
+    run: Run, verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adb = tmp_path / "adb"
+    adb.write_text("#!/bin/sh\necho List of devices attached\necho phone-1 device\n")
+    adb.chmod(0o755)
+    monkeypatch.setenv("MOBILEPACK_ADB", str(adb))
+    ran = run(verb, str(toy_package(tmp_path / "p")), "--device", "phone-2")
+    assert ran.code == ExitCode.MISSING
+    assert "cannot run on the device 'phone-2'" in ran.err
+    assert "did you mean 'phone-1'" in ran.err
 
 
 def test_a_failure_is_one_document_with_json(run: Run) -> None:

@@ -61,11 +61,20 @@ def test_what_was_not_run_is_a_row_with_a_reason(tmp_path: Path) -> None:
 def test_a_device_has_its_own_rung_and_folder(tmp_path: Path) -> None:
     package = toy_package(tmp_path / "p")
     harness = FakeHarness(device=Device("usb:1", "phone", "device"))
-    result = verify(package, harness=harness)
+    result = verify(package, harness=harness, host=FakeHarness())
     assert result.folder.parent.name == "usb_1"
     rungs = {row.rung for row in result.parity.rows if row.status == "passed"}
-    assert rungs == {"program on device"}
-    assert any(r.rung == "program on host" and r.status == "not run" for r in result.parity.rows)
+    assert rungs == {"program on host", "program on device"}
+    beside = [r for r in result.parity.rows if r.against == "program on host"]
+    assert [r.rung for r in beside if r.check.startswith("the same calls")] == ["program on device"]
+
+
+def test_a_device_that_differs_from_this_machine_is_the_culprit(tmp_path: Path) -> None:
+    package = toy_package(tmp_path / "p")
+    harness = FakeHarness(Broken(61), device=Device("usb:1", "phone", "device"))
+    result = verify(package, harness=harness, host=FakeHarness())
+    assert result.parity.culprit == "program on device"
+    assert result.parity.rows[-3].status == "failed"
 
 
 def test_a_wrong_program_fails_after_the_results_are_written(tmp_path: Path) -> None:

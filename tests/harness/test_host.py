@@ -10,8 +10,9 @@ import pytest
 from mobilepack.contract.run_plan import RunPlan, Teacher
 from mobilepack.errors import RunFailedError
 from mobilepack.harness.base import Limits, Progress
-from mobilepack.harness.host import HostHarness, HostSession, discover, last_words
+from mobilepack.harness.host import HostHarness, HostSession, discover
 from mobilepack.harness.talk import End, Request, Token, parse_event
+from mobilepack.harness.watch import last_words
 
 PLAN = RunPlan(
     max_seq_len=8, prefill_chunk=8, items=(Teacher(name="t", token_ids=(1,), calls=(1,)),)

@@ -1,0 +1,157 @@
+"""`-d` and its companions, and the same work on each device that they select."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import click
+
+from mobilepack.cli import failures, render
+from mobilepack.errors import ExitCode, MobilepackError
+
+if TYPE_CHECKING:
+    from mobilepack.commands.devices import AdbServer
+    from mobilepack.harness.base import Harness
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+HOST = "host"
+
+
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """What the user chose."""
+
+    names: tuple[str, ...]
+    adb_host: str
+    adb_port: int
+    wait_s: float
+
+    @property
+    def server(self) -> AdbServer:
+        """The adb server to ask."""
+        from mobilepack.commands.devices import AdbServer
+
+        return AdbServer(self.adb_host, self.adb_port, self.wait_s)
+
+    def harnesses(self, purpose: str, *, count_instructions: bool = False) -> tuple[Harness, ...]:
+        """Return a harness for each device; virtual phones are started.
+
+        Raises:
+            MissingError: A name selects nothing.
+        """
+        from mobilepack.commands.devices import harnesses
+
+        return harnesses(
+            self.names, self.server, purpose=purpose, count_instructions=count_instructions
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Generic[T]):
+    """What one device brought: a result or an error."""
+
+    device: str
+    result: T | None
+    error: MobilepackError | None
+
+
+def adb_options(function: F) -> F:
+    """Add where the adb server is; the function gets `adb_host` and `adb_port`."""
+    function = click.option(
+        "--adb-host", default="", metavar="HOST", help="Where the adb server runs, if not here."
+    )(function)
+    return click.option(
+        "--adb-port",
+        type=click.IntRange(1, 65535),
+        default=5037,
+        show_default=True,
+        metavar="PORT",
+        help="Port of the adb server.",
+    )(function)
+
+
+def device_options(function: F) -> F:
+    """Add `-d` and its companions; the function gets them as `devices`."""
+
+    @functools.wraps(function)
+    def chosen(
+        *, device: tuple[str, ...], adb_host: str, adb_port: int, wait_s: float, **others: Any
+    ) -> Any:
+        return function(devices=Devices(device, adb_host, adb_port, wait_s), **others)
+
+    with_wait = click.option(
+        "--wait",
+        "wait_s",
+        type=click.FloatRange(min=0),
+        default=0.0,
+        metavar="SECONDS",
+        help="Wait so long for a device that somebody else uses.",
+    )(adb_options(chosen))
+    return click.option(  # type: ignore[return-value]
+        "-d",
+        "--device",
+        multiple=True,
+        default=(HOST,),
+        show_default=True,
+        metavar="NAME",
+        help="Where to run: `host`, a serial, a virtual phone, `all` phones, or soc=… model=… "
+        "abi=… android=…; may be given several times.",
+    )(with_wait)
+
+
+def on_each(harnesses: tuple[Harness, ...], work: Callable[[Harness], T]) -> list[Done[T]]:
+    """Do the same on every device, at once; one that fails does not stop the others."""
+
+    def attempt(harness: Harness) -> Done[T]:
+        name = type(harness).__name__
+        try:
+            name = harness.device.id
+            return Done(name, work(harness), None)
+        except MobilepackError as err:
+            return Done(name, None, err)
+
+    with ThreadPoolExecutor(max_workers=max(1, len(harnesses))) as pool:
+        return list(pool.map(attempt, harnesses))
+
+
+def conclude(verb: str, outcomes: list[Done[T]], show: Callable[[T], int], *, as_json: bool) -> int:
+    """Print every device's outcome and return the exit code of the worst.
+
+    Args:
+        verb: Kind of the JSON document.
+        outcomes: Of `on_each`. Of one device alone, an error is raised and the document is its
+            result; of several, the document lists them.
+        show: Prints one result, unless `as_json`, and returns its exit code.
+        as_json: Whether one JSON document is printed instead.
+
+    Raises:
+        MobilepackError: The only device failed.
+    """
+    if len(outcomes) == 1 and outcomes[0].error is not None:
+        raise outcomes[0].error
+    codes = []
+    for one in outcomes:
+        if len(outcomes) > 1 and not as_json:
+            render.line(f"{one.device}:")
+        if one.error is not None:
+            codes.append(int(one.error.exit_code))
+            if not as_json:
+                failures.show(failures.describe(one.error))
+        elif one.result is not None:
+            codes.append(show(one.result))
+    if as_json and len(outcomes) == 1:
+        render.document(verb, render.plain(outcomes[0].result))
+    elif as_json:
+        render.document(verb, {"devices": [_plain(one) for one in outcomes]})
+    return max(codes, default=int(ExitCode.OK))
+
+
+def _plain(one: Done[Any]) -> dict[str, object]:
+    error = None if one.error is None else render.plain(failures.describe(one.error))
+    result = None if one.result is None else render.plain(one.result)
+    return {"device": one.device, "result": result, "error": error}

@@ -1,0 +1,204 @@
+"""devices: everything that a package can run on, and the harness for what the user names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mobilepack.errors import MissingError, MobilepackError, near_misses
+from mobilepack.harness.android.adb import Adb, Listed, find_adb
+from mobilepack.harness.android.facts import DeviceFacts, read_facts
+from mobilepack.harness.android.harness import AdbHarness
+from mobilepack.harness.base import Harness
+from mobilepack.harness.host import HostHarness
+from mobilepack.harness.host import discover as discover_host
+from mobilepack.harness.lease import holder
+from mobilepack.harness.native.local import NativeHarness
+from mobilepack.harness.virtual import phones
+from mobilepack.harness.virtual.counting import counting
+
+_SELECTORS = ("soc", "model", "abi", "android", "kind")
+
+
+@dataclass(frozen=True, slots=True)
+class AdbServer:
+    """Which adb server lists the phones.
+
+    Attributes:
+        host: Empty for this machine.
+        wait_s: How long to wait for a device that somebody else holds.
+    """
+
+    host: str = ""
+    port: int = 5037
+    wait_s: float = 0.0
+
+    def client(self) -> Adb:
+        """Return adb for it.
+
+        Raises:
+            MissingError: There is no adb program.
+        """
+        return Adb(find_adb(), host=self.host, port=self.port)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One device.
+
+    Attributes:
+        id: What `-d` takes.
+        kind: `host`, `phone` or `virtual`.
+        state: `ready`, adb's word for what is wrong, or `stopped`.
+        facts: Of a phone that answers.
+        holder: Who uses it now, empty if nobody does.
+        remedy: What to do about its state.
+    """
+
+    id: str
+    kind: str
+    name: str
+    state: str
+    facts: DeviceFacts | None = None
+    holder: str = ""
+    remedy: str = ""
+
+    def value(self, selector: str) -> str:
+        """Return what a selector compares with, in lower case."""
+        if selector == "kind":
+            return self.kind
+        return str(getattr(self.facts, selector, None) or "").lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """Every device, and why a kind of them could not be listed."""
+
+    devices: tuple[Found, ...]
+    problems: tuple[str, ...] = field(default=())
+
+
+def devices(server: AdbServer = AdbServer()) -> Inventory:
+    """Return this machine, every phone that adb knows, and every virtual phone."""
+    host = discover_host()[0]
+    found = [Found(host.id, "host", host.name, host.state)]
+    problems: list[str] = []
+    try:
+        adb = server.client()
+        listed = adb.devices()
+    except MobilepackError as err:
+        problems.append(f"phones: {err}; {err.next}")
+        listed = ()
+    known = {one.serial: one for one in phones.phones()}
+    seen = {one.serial for one in listed}
+    found += [_phone(adb.on(one.serial), one, known) for one in listed]
+    for serial, one in known.items():
+        if serial not in seen:
+            found.append(_virtual(one))
+    return Inventory(tuple(found), tuple(problems))
+
+
+def _phone(adb: Adb, listed: Listed, virtual: dict[str, phones.Phone]) -> Found:
+    kind = "virtual" if listed.serial in virtual else "phone"
+    name = virtual[listed.serial].name if kind == "virtual" else listed.serial
+    title = listed.properties.get("model", "").replace("_", " ")
+    facts = None
+    state, remedy = "ready" if listed.state == "device" else listed.state, listed.remedy
+    if state == "ready":
+        try:
+            facts = read_facts(adb)
+            title = facts.model or title
+        except MobilepackError as err:
+            state, remedy = f"not answering: {err.why}", err.next
+    held = holder(listed.serial)
+    return Found(name, kind, title, state, facts, str(held) if held else "", remedy)
+
+
+def _virtual(one: phones.Phone) -> Found:
+    state = "ready" if one.running else "stopped"
+    remedy = "it is started when it is used" if state == "stopped" else ""
+    return Found(one.name, "virtual", f"virtual {one.name} ({one.cpu})", state, remedy=remedy)
+
+
+def harnesses(
+    names: Sequence[str],
+    server: AdbServer = AdbServer(),
+    *,
+    purpose: str,
+    count_instructions: bool = False,
+) -> tuple[Harness, ...]:
+    """Return a harness for every device that the names select, each once.
+
+    Args:
+        names: `host`, `native`, a serial, a virtual phone's name (it is started if it does not
+            run), `all` (every phone that is ready), or a selector such as `soc=SM8650`.
+        server: For the phones.
+        purpose: What others are told who want the same device.
+        count_instructions: Count on virtual phones.
+
+    Raises:
+        MissingError: A name selects nothing.
+        RunFailedError: A virtual phone does not start, or adb does not answer.
+    """
+    chosen: dict[str, Harness] = {}
+    for name in names:
+        for harness_id, harness in _selected(name, server, purpose, count_instructions):
+            chosen.setdefault(harness_id, harness)
+    return tuple(chosen.values())
+
+
+def _selected(name: str, server: AdbServer, purpose: str, count: bool) -> list[tuple[str, Harness]]:
+    if name == "host":
+        return [(name, HostHarness())]
+    if name == "native":
+        return [(name, NativeHarness())]
+    adb = server.client()
+    known = {one.name: one for one in phones.phones()}
+    known |= {one.serial: one for one in known.values()}
+    if name in known:
+        one = known[name]
+        phones.start(one, adb)
+        wrap = counting(one.cpu) if count else None
+        return [(one.serial, _harness(adb.on(one.serial), server, purpose, wrap=wrap))]
+    serials = _serials(name, server, adb)
+    return [(serial, _harness(adb.on(serial), server, purpose)) for serial in serials]
+
+
+def _harness(adb: Adb, server: AdbServer, purpose: str, **more: object) -> AdbHarness:
+    return AdbHarness(adb, purpose=purpose, wait_s=server.wait_s, **more)  # type: ignore[arg-type]
+
+
+def _serials(name: str, server: AdbServer, adb: Adb) -> list[str]:
+    listed = {one.serial: one for one in adb.devices()}
+    if name in listed:
+        if listed[name].remedy:
+            raise MissingError(
+                "device-not-ready",
+                f"{name} cannot be used",
+                why=f"adb says it is {listed[name].state}",
+                next=listed[name].remedy,
+            )
+        return [name]
+    selector, equals, wanted = name.partition("=")
+    if name != "all" and not (equals and selector in _SELECTORS):
+        raise _unknown(name, list(listed))
+    every = [one for one in devices(server).devices if one.facts is not None]
+    matching = [
+        one.facts.serial
+        for one in every
+        if one.facts and (name == "all" or one.value(selector) == wanted.lower())
+    ]
+    if not matching:
+        raise _unknown(name, [f"{selector}={one.value(selector)}" for one in every] or [])
+    return matching
+
+
+def _unknown(name: str, known: list[str]) -> MissingError:
+    options = ["host", *[one.name for one in phones.phones()], *known]
+    return MissingError(
+        "unknown-device",
+        f"cannot run on the device {name!r}",
+        why=near_misses(name, options),
+        next="mobilepack devices lists them; a selector is one of "
+        + ", ".join(f"{selector}=…" for selector in _SELECTORS),
+    )
