@@ -22,6 +22,7 @@ VERBS: dict[str, str] = {
     "eval": "Measure how well a package does its tasks.",
     "chat": "Talk to a package on this machine.",
     "report": "Write the report of a package's checks and timings.",
+    "compare": "Show what changed from one package to another, and hold it against a gate.",
     "inspect": "Show what is in a checkpoint or a package.",
     "plan": "Predict file size, memory and build time before building.",
     "targets": "List the targets that packages can be built for.",

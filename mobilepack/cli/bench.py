@@ -155,6 +155,7 @@ def print_result(result: BenchResult) -> None:
             render.line(f"{test.test}: TTFT {_milliseconds(test.ttft_ms)}")
         if test.decode_token_ms is not None:
             render.line(f"{test.test}: per token {_milliseconds(test.decode_token_ms)}")
+        render.line(f"{test.test}: {test.trust}: {test.trust_reason}")
         if test.instructions_per_token is not None:
             count = test.instructions_per_token
             render.line(f"{test.test}: {count / 1e6:.3f} million instructions per token")
@@ -175,7 +176,7 @@ def _row(title: str, bench: Bench, test: BenchTest) -> tuple[str, ...]:
         f"{test.avg_ts:.2f} ± {test.stddev_ts:.2f}",
         f"{speed.median:.2f}",
         f"{speed.p90:.2f}",
-        speed.verdict,
+        test.trust,
     )
 
 

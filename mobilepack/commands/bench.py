@@ -11,11 +11,11 @@ from mobilepack.contract.manifest import Recipe
 from mobilepack.contract.package import Package, open_package
 from mobilepack.contract.run_folder import new_run_folder
 from mobilepack.contract.run_plan import RunPlan, Teacher, Time
-from mobilepack.contract.run_result import RunResult, Timing
+from mobilepack.contract.run_result import Environment, RunResult, Timing
 from mobilepack.errors import RunFailedError, UsageError
 from mobilepack.harness.base import Harness, Limits, OnProgress, Progress, silent
 from mobilepack.harness.host import HostHarness
-from mobilepack.metrics.latency import summarise, tok_per_s
+from mobilepack.metrics.latency import summarise, tok_per_s, trust
 from mobilepack.metrics.memory import loaded_bytes, peak_over_base_bytes
 
 _CLOCK = (
@@ -227,9 +227,7 @@ def _bench(
         memory=memory.memory,
         loaded_bytes=loaded_bytes(memory.memory),
         peak_over_base_bytes=peak_over_base_bytes(memory.memory),
-        tests=tuple(
-            _test(item, by_name[item.name], busy(timed.environment.conditions)) for item in items
-        ),
+        tests=tuple(_test(item, by_name[item.name], timed.environment) for item in items),
         environment=timed.environment,
     )
 
@@ -267,7 +265,8 @@ def busy(conditions: Mapping[str, str]) -> str:
     return f"the machine was busy: load average {load} on {cores} cores" if crowded else ""
 
 
-def _test(item: Time, timing: Timing, disturbance: str) -> BenchTest:
+def _test(item: Time, timing: Timing, environment: Environment) -> BenchTest:
+    disturbance = busy(environment.conditions)
     prompts = timing.prefill_ns or (0,) * len(timing.decode_ns)
     rounds = tuple(
         prompt + sum(steps) for prompt, steps in zip(prompts, timing.decode_ns, strict=True)
@@ -275,6 +274,13 @@ def _test(item: Time, timing: Timing, disturbance: str) -> BenchTest:
     speeds = tuple(tok_per_s(item.n_prompt + item.n_gen, ns) for ns in rounds)
     nanoseconds, speed = summarise(rounds), _statistics(speeds, disturbance)
     steps_ms = [ns / 1e6 for steps in timing.decode_ns for ns in steps]
+    trusted, why = trust(
+        [nanoseconds],
+        representative=environment.representative,
+        conditions=environment.conditions,
+    )
+    if disturbance and trusted == "VALID":
+        trusted, why = "NOISY", disturbance
     return BenchTest(
         test=item.name,
         n_prompt=item.n_prompt,
@@ -294,6 +300,8 @@ def _test(item: Time, timing: Timing, disturbance: str) -> BenchTest:
         prefill_ns=timing.prefill_ns,
         decode_ns=timing.decode_ns,
         instructions_per_token=_instructions(item, timing),
+        trust=trusted,
+        trust_reason=why,
     )
 
 

@@ -67,6 +67,8 @@ class BenchTest(Contract):
         instructions_per_token: Of the last round, over prompt and generated tokens; None where
             nobody counts instructions. With one thread two runs of the same program differ by
             less than 0.1 %, so it shows a regression that no timing of an emulator could.
+        trust: Whether its times can be believed; only VALID ones can fail a gate.
+        trust_reason: Why.
     """
 
     test: str
@@ -85,6 +87,8 @@ class BenchTest(Contract):
     prefill_ns: tuple[int, ...]
     decode_ns: tuple[tuple[int, ...], ...]
     instructions_per_token: float | None = None
+    trust: Literal["VALID", "NOISY", "THROTTLED", "NOT REPRESENTATIVE"] = "NOT REPRESENTATIVE"
+    trust_reason: str = ""
 
 
 class Bench(Contract):

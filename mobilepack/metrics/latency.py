@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 Verdict = Literal["steady", "noisy", "drifting", "too few"]
+Trust = Literal["VALID", "NOISY", "THROTTLED", "NOT REPRESENTATIVE"]
 
 MIN_SAMPLES = 5
 """Fewer repetitions than this get no verdict (facts/peers.md: at least 5 repeats)."""
@@ -18,6 +19,10 @@ MAX_SPREAD = 0.10
 cent; 10 % is where two systems 1.25x apart can no longer be told apart by 5 samples."""
 MAX_DRIFT = 0.05
 """Largest steady change of the median from the first half of the samples to the second."""
+HOT = ("moderate", "severe", "critical", "emergency", "shutdown")
+"""Android's thermal statuses at which performance is reduced (PowerManager THERMAL_STATUS_*)."""
+WARMING_C = 3.0
+"""A rise of the hottest sensor that explains why samples became slower."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,53 @@ def summarise(values: Sequence[float], *, seed: int = 0, resamples: int = 2000) 
         verdict=verdict,
         reason=reason,
     )
+
+
+def trust(
+    summaries: Sequence[Summary], *, representative: bool, conditions: Mapping[str, str]
+) -> tuple[Trust, str]:
+    """Return whether times of a test can be believed, and why.
+
+    The order is that of what a reader has to know first: times of an emulator or a server are not a
+    phone's however steady they are; a phone that got slower because it got hot has a cause; the
+    rest is noise.
+
+    Args:
+        summaries: Of the test's times (not speeds), each in the order taken.
+        representative: Whether the device is one that users have.
+        conditions: `thermal_status_after`, `temperatures_c_before` and `_after` where known.
+    """
+    if not representative:
+        return "NOT REPRESENTATIVE", "not a user's device: " + "; ".join(_reasons(summaries))
+    status = conditions.get("thermal_status_after", "")
+    if status in HOT:
+        return "THROTTLED", f"the phone's thermal status was {status} at the end"
+    slower = [one for one in summaries if one.drift > MAX_DRIFT]
+    before, after = (
+        hottest(conditions.get(f"temperatures_c_{w}", "")) for w in ("before", "after")
+    )
+    if slower and before is not None and after is not None and after - before >= WARMING_C:
+        drift = max(one.drift for one in slower)
+        return "THROTTLED", f"{drift:+.1%} slower while it went from {before:g} to {after:g} °C"
+    unsteady = [one for one in summaries if one.verdict != "steady"]
+    if unsteady:
+        return "NOISY", "; ".join(_reasons(unsteady))
+    return "VALID", "; ".join(_reasons(summaries))
+
+
+def hottest(temperatures: str) -> float | None:
+    """Return the largest of `cpu AP 25.6; skin LRB 24.7`, None if there is none."""
+    found = []
+    for part in temperatures.split(";"):
+        try:
+            found.append(float(part.split()[-1]))
+        except (IndexError, ValueError):
+            continue
+    return max(found, default=None)
+
+
+def _reasons(summaries: Sequence[Summary]) -> list[str]:
+    return list(dict.fromkeys(f"{one.verdict}, {one.reason}" for one in summaries))
 
 
 def tok_per_s(tokens: int, nanoseconds: float) -> float:

@@ -93,7 +93,7 @@ def _test(test: BenchTest) -> tuple[str, ...]:
         f"{speed.median:.1f} [{speed.low:.1f}, {speed.high:.1f}]",
         _milliseconds(test.ttft_ms),
         _milliseconds(test.decode_token_ms),
-        speed.verdict,
+        f"{test.trust}: {test.trust_reason}",
     )
 
 

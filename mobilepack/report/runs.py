@@ -8,13 +8,15 @@ from typing import TypeVar
 
 from mobilepack.contract.base import Contract
 from mobilepack.contract.bench import Bench
+from mobilepack.contract.evaluation import Evaluation
 from mobilepack.contract.manifest import Manifest
 from mobilepack.contract.parity import Parity
 
 RUNS = "runs"
 PARITY = "parity.json"
 BENCH = "bench.json"
-T = TypeVar("T", Parity, Bench)
+EVALUATION = "eval.json"
+T = TypeVar("T", Parity, Bench, Evaluation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +26,14 @@ class Runs:
     Attributes:
         parity: The newest check of each device, of this very build.
         bench: The newest timing of each device, of this very build.
+        evaluations: The newest task accuracy of each device, of this very build.
         stale: Folders of runs that belong to another build of the package.
     """
 
     parity: tuple[Parity, ...]
     bench: tuple[Bench, ...]
     stale: tuple[Path, ...]
+    evaluations: tuple[Evaluation, ...] = ()
 
 
 def read_runs(root: Path, manifest: Manifest) -> Runs:
@@ -41,7 +45,8 @@ def read_runs(root: Path, manifest: Manifest) -> Runs:
     stale: list[Path] = []
     parity = _newest(root, PARITY, Parity, manifest.plan_id, stale)
     bench = _newest(root, BENCH, Bench, manifest.plan_id, stale)
-    return Runs(parity, bench, tuple(stale))
+    evaluations = _newest(root, EVALUATION, Evaluation, manifest.plan_id, stale)
+    return Runs(parity, bench, tuple(stale), evaluations)
 
 
 def _newest(root: Path, name: str, kind: type[T], plan_id: str, stale: list[Path]) -> tuple[T, ...]:

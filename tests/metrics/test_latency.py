@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mobilepack.contract.run_result import Memory
-from mobilepack.metrics.latency import summarise, tok_per_s
+from mobilepack.metrics.latency import hottest, summarise, tok_per_s, trust
 from mobilepack.metrics.memory import loaded_bytes, peak_over_base_bytes
 
 
@@ -64,3 +64,42 @@ def test_tokens_per_second() -> None:
 def test_memory_is_never_negative() -> None:
     memory = Memory(before_load_bytes=10, after_load_bytes=7, peak_bytes=30)
     assert (loaded_bytes(memory), peak_over_base_bytes(memory)) == (0, 20)
+
+
+COLD = {"temperatures_c_before": "cpu AP 30; skin S 29", "temperatures_c_after": "cpu AP 31"}
+HOT = {"temperatures_c_before": "cpu AP 30", "temperatures_c_after": "cpu AP 44.5"}
+STEADY = [10.0, 10.1, 9.9, 10.0, 10.05, 9.95, 10.0, 10.1]
+SLOWER = [10.0, 10.1, 10.2, 10.4, 11.2, 11.6, 11.9, 12.1]
+NOISE = [10.0, 14.0, 9.0, 13.0, 8.0, 12.0, 10.0, 15.0]
+
+
+class TestTrust:
+    """Synthetic traces of each kind."""
+
+    @pytest.mark.parametrize(
+        ("values", "conditions", "verdict"),
+        [
+            (STEADY, COLD, "VALID"),
+            (STEADY, {}, "VALID"),
+            (NOISE, COLD, "NOISY"),
+            (STEADY[:3], COLD, "NOISY"),
+            (SLOWER, HOT, "THROTTLED"),
+            (SLOWER, COLD, "NOISY"),
+            (SLOWER, {}, "NOISY"),
+            (STEADY, COLD | {"thermal_status_after": "severe"}, "THROTTLED"),
+            (STEADY, COLD | {"thermal_status_after": "light"}, "VALID"),
+        ],
+    )
+    def test_a_phone(self, values: list[float], conditions: dict[str, str], verdict: str) -> None:
+        found, why = trust([summarise(values)], representative=True, conditions=conditions)
+        assert found == verdict
+        assert why
+
+    def test_what_is_no_phone_is_never_valid(self) -> None:
+        found, why = trust([summarise(STEADY)], representative=False, conditions=COLD)
+        assert found == "NOT REPRESENTATIVE"
+        assert "steady" in why
+
+    @pytest.mark.parametrize("text", ["", "unknown", "cpu AP", ";;", "cpu AP nan-ish"])
+    def test_temperatures_that_nobody_told(self, text: str) -> None:
+        assert hottest(text) is None
