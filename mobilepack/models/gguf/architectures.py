@@ -99,28 +99,26 @@ def _experts(keys: Keys, normalised: bool) -> Config:
     return {
         "num_experts": keys.integer("expert_count"),
         "num_experts_per_tok": keys.integer("expert_used_count"),
-        "moe_intermediate_size": keys.integer("expert_feed_forward_length"),
         "norm_topk_prob": normalised,
     }
 
 
+def _expert_size(keys: Keys) -> Config:
+    return {"moe_intermediate_size": keys.integer("expert_feed_forward_length")}
+
+
 def _qwen2_moe(keys: Keys) -> Config:
     shared = keys.integer("expert_shared_feed_forward_length")
-    return (
-        _qwen2(keys)
-        | _experts(keys, normalised=False)
-        | {"shared_expert_intermediate_size": shared}
-    )
+    config = _qwen2(keys) | _experts(keys, normalised=False) | _expert_size(keys)
+    return config | {"shared_expert_intermediate_size": shared}
 
 
 def _qwen3_moe(keys: Keys) -> Config:
-    return _qwen3(keys) | _experts(keys, normalised=True)
+    return _qwen3(keys) | _experts(keys, normalised=True) | _expert_size(keys)
 
 
 def _olmoe(keys: Keys) -> Config:
-    experts = _experts(keys, normalised=False)
-    del experts["moe_intermediate_size"]
-    return _sizes(keys) | _rms(keys) | _rotation(keys) | experts
+    return _sizes(keys) | _rms(keys) | _rotation(keys) | _experts(keys, normalised=False)
 
 
 def _phi3(keys: Keys) -> Config:
@@ -164,12 +162,13 @@ def _gemma3(keys: Keys) -> Config:
 
 
 def _stablelm(keys: Keys) -> Config:
+    keys.flag("use_parallel_residual", False)  # the converter guesses it; the tensors are sure
     return (
         _sizes(keys)
         | _rotation(keys, partial=True)
         | {
             "layer_norm_eps": keys.number("attention.layer_norm_epsilon"),
-            # llama.cpp's model goes by the norm that a parallel block does not have.
+            # As in llama.cpp's model: a parallel block does not have this norm.
             "use_parallel_residual": not keys.has_tensor("ffn_norm.weight"),
             "use_qkv_bias": keys.has_tensor("attn_q.bias"),
             "qk_layernorm": keys.has_tensor("attn_q_norm.weight"),

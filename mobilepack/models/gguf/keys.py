@@ -15,6 +15,9 @@ _HARMLESS = re.compile(
 )
 """Keys that say what the family takes for granted, or that are checked where they matter."""
 
+_ZERO_IS_NONE = (".sliding_window", ".expert_count", ".expert_used_count", "softcapping")
+"""How keys end whose zero says the same as their absence."""
+
 
 class Keys:
     """Typed reading of the keys that begin with the architecture's name."""
@@ -40,7 +43,7 @@ class Keys:
         own = {
             key.removeprefix(prefix): _single(value)
             for key, value in metadata.items()
-            if key.startswith(prefix)
+            if key.startswith(prefix) and not (value == 0 and key.endswith(_ZERO_IS_NONE))
         }
         self._tensors = tensors
         self._factors = factors

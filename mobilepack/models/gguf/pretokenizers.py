@@ -89,6 +89,7 @@ CUTS: Mapping[str, Cuts] = MappingProxyType(
     | dict.fromkeys(("llama3", "llama-v3", "llama-bpe", "falcon3", "lfm2"), _LLAMA3)
     | dict.fromkeys(("smaug-bpe", "dbrx"), _SAME_AS_LLAMA3)
     | dict.fromkeys(("qwen2", "deepseek-r1-qwen", "megrez", "stablelm2"), _QWEN2)
+    | {"grok-2": Cuts(_QWEN2.steps)}
     | dict.fromkeys(("bloom", "gpt3-finnish", "poro-chat"), _BLOOM)
     | {"tekken": _TEKKEN, "gpt-4o": _O200K, "falcon": _FALCON}
     | {"deepseek-coder": _DEEPSEEK_CODER}
