@@ -7,6 +7,7 @@ reads a checkpoint finds them where it looks.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import re
 import shutil
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from mobilepack.cache import cache_folder
 from mobilepack.models.config import JsonObject
-from mobilepack.models.gguf.config import config_of, generation_config_of
+from mobilepack.models.gguf.config import config_of, factors_of, generation_config_of
 from mobilepack.models.gguf.file import GgufFile
 from mobilepack.models.gguf.tokenizer import write_tokenizer
 from mobilepack.models.weight_file import WeightFile
@@ -74,8 +75,9 @@ def companions(file: GgufFile, check: Callable[[JsonObject], object] | None) -> 
 
 
 def _place(file: GgufFile) -> Path:
-    version = re.sub(r"[^\w.+-]", "-", exact_version())
-    return cache_folder(FOLDER) / version / file.header_sha256.hex()[:32]
+    """Return the folder of everything that the files are made of: header, factors, this source."""
+    parts = (file.header_sha256.hex(), sorted(factors_of(file).items()), exact_version())
+    return cache_folder(FOLDER) / hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
 def _write(file: GgufFile, config: JsonObject, folder: Path) -> None:

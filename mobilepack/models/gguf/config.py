@@ -29,7 +29,7 @@ def config_of(file: GgufFile) -> dict[str, Json]:
         UsageError: The architecture is unknown, or the metadata are wrong or not understood.
     """
     name, found = _architecture(file)
-    keys = Keys(name, file.metadata, file.tensors, _factors(file), file.path.name)
+    keys = Keys(name, file.metadata, file.tensors, factors_of(file), file.path.name)
     config = found.describe(keys)
     model_type = found.model_type if isinstance(found.model_type, str) else found.model_type(keys)
     keys.finish()
@@ -73,7 +73,7 @@ def _architecture(file: GgufFile) -> tuple[str, Architecture]:
     return name, ARCHITECTURES[name]
 
 
-def _factors(file: GgufFile) -> dict[str, tuple[float, ...]]:
+def factors_of(file: GgufFile) -> dict[str, tuple[float, ...]]:
     """Return the small tensors that the rotation's frequencies are divided by."""
     return {
         name: tuple(file.read_rows(name, 0, file.tensors[name].shape[0]).tolist())
