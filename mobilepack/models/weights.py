@@ -198,10 +198,14 @@ def open_model(
         file = str(checkpoint.folder / CONFIG)
         family = family_of(checkpoint.config, file)
         spec = read_spec(checkpoint.config, checkpoint.generation_config, file)
+        kind = Weights
         if checkpoint.gguf:
+            from mobilepack.models.gguf.rounding import GgufWeights
+
             family, spec = GgufFamily(family, checkpoint.files), whole_norms(spec)
+            kind = GgufWeights
         found = resolve_sources(checkpoint, family, spec)
-        weights = Weights(checkpoint, found.spec, found.sources, found.spare)
+        weights = kind(checkpoint, found.spec, found.sources, found.spare)
         return LoadedModel(checkpoint, found.spec, weights)
     except BaseException:
         checkpoint.close()
