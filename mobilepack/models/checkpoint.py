@@ -1,4 +1,4 @@
-"""A Hugging Face checkpoint folder: its configs, its licence and its weights by key."""
+"""A checkpoint, a Hugging Face folder or a GGUF file: its configs, licence and weights by key."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from mobilepack.contract.manifest import Licence
 from mobilepack.errors import UsageError
 from mobilepack.models import hub, refusals
 from mobilepack.models.config import Json, JsonObject, read_json, show
+from mobilepack.models.gguf.companions import open_gguf
+from mobilepack.models.gguf.find import gguf_in, is_gguf
 from mobilepack.models.safetensors_file import SafetensorsFile
-from mobilepack.models.safetensors_header import TensorInfo
+from mobilepack.models.weight_file import TensorInfo, WeightFile
 
 if TYPE_CHECKING:
     import torch
@@ -53,6 +55,7 @@ class Checkpoint:
         config: config.json as decoded.
         generation_config: generation_config.json as decoded, empty where absent.
         files: The open weight file of every key.
+        gguf: Whether the keys and layouts of the tensors are llama.cpp's.
     """
 
     folder: Path
@@ -60,7 +63,8 @@ class Checkpoint:
     revision: str | None
     config: JsonObject
     generation_config: JsonObject
-    files: Mapping[str, SafetensorsFile]
+    files: Mapping[str, WeightFile]
+    gguf: bool = False
 
     @classmethod
     def open(
@@ -71,10 +75,10 @@ class Checkpoint:
         offline: bool = False,
         check: Callable[[JsonObject], object] | None = None,
     ) -> Self:
-        """Open a local folder, or a hub id that is fetched first unless the cache has it.
+        """Open a local folder or GGUF file, or a hub id that is fetched unless the cache has it.
 
         Args:
-            source: Folder or hub id; a folder that exists wins.
+            source: Folder, GGUF file or hub id; what exists wins.
             revision: Branch, tag or commit of a hub id.
             offline: Use what the hub cache has, never the network.
             check: Raises if the config cannot be built; called before weights are downloaded.
@@ -84,6 +88,10 @@ class Checkpoint:
             MissingError: The hub or its cache does not have it.
         """
         folder, commit = _locate(str(source), revision, offline, check)
+        found = gguf_in(folder)
+        files: Mapping[str, WeightFile]
+        if found is not None:
+            folder, files = open_gguf(found, check)
         config = _config(folder, check)
         generation = folder / GENERATION_CONFIG
         return cls(
@@ -94,7 +102,8 @@ class Checkpoint:
             generation_config=MappingProxyType(
                 read_json(generation) if generation.is_file() else {}
             ),
-            files=MappingProxyType(_open_weights(folder)),
+            files=MappingProxyType(files if found is not None else _open_weights(folder)),
+            gguf=found is not None,
         )
 
     def close(self) -> None:
@@ -116,6 +125,10 @@ class Checkpoint:
         """Return a tensor's element type, shape and place."""
         return self.files[key].tensors[key]
 
+    def readable(self, key: str) -> bool:
+        """Tell whether a tensor can be read as float32."""
+        return self.files[key].readable(key)
+
     def shape(self, key: str) -> tuple[int, ...]:
         """Return a tensor's shape."""
         return self.info(key).shape
@@ -125,6 +138,11 @@ class Checkpoint:
     ) -> torch.Tensor:
         """Read rows `start` to `stop` (exclusive) of a tensor as float32, see SafetensorsFile."""
         return self.files[key].read_rows(key, start, stop, out)
+
+    @property
+    def place(self) -> Path:
+        """Where the weights are, for messages."""
+        return next(iter(self.files.values())).path if self.gguf else self.folder
 
     @property
     def nbytes(self) -> int:
@@ -161,14 +179,14 @@ class Checkpoint:
 def _locate(
     source: str, revision: str | None, offline: bool, check: Callable[[JsonObject], object] | None
 ) -> tuple[Path, str | None]:
-    """Return the folder of a source, and the commit if it came from the hub."""
+    """Return the folder or GGUF file of a source, and the commit if it came from the hub."""
     path = Path(source).expanduser()
-    if path.is_dir():
+    if path.is_dir() or is_gguf(path):
         if revision is not None:
             raise UsageError(
                 "revision-of-folder",
                 f"cannot open revision {revision!r} of {source}",
-                why="it is a local folder, and only hub checkpoints have revisions",
+                why="it is a local one, and only hub checkpoints have revisions",
                 next="leave --revision out, or give a hub id",
             )
         return path, None

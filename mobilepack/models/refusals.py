@@ -22,8 +22,6 @@ def no_such_folder(source: str) -> MobilepackError:
 
 def not_a_folder(path: Path) -> MobilepackError:
     """Return the error for a source that is a file."""
-    if path.suffix == ".gguf":
-        return _gguf(path)
     if any(path.match(pattern) for pattern in _PICKLES):
         return _pickle(path.parent, path.name)
     return UsageError(
@@ -38,8 +36,6 @@ def no_config(folder: Path) -> MobilepackError:
     """Return the error for a folder without config.json, by what it holds instead."""
     if (folder / "adapter_config.json").is_file():
         return adapter(folder)
-    if gguf := _first(folder, ("*.gguf",)):
-        return _gguf(gguf)
     if (folder / "params.json").is_file():
         why = "it has params.json, so it is in Meta's or Mistral's own format"
         convert = "download the repository whose name ends in -hf, or convert it with transformers"
@@ -61,7 +57,12 @@ def no_weights(folder: Path) -> MobilepackError:
     if pickle := _first(folder, _PICKLES):
         return _pickle(folder, pickle.name)
     if gguf := _first(folder, ("*.gguf",)):
-        return _gguf(gguf)
+        return UsageError(
+            "no-weights",
+            f"{folder} has a config.json, but no weights that go with it",
+            why="it has neither model.safetensors nor model.safetensors.index.json",
+            next=f"to build the GGUF file, which needs no config.json, give it by name: {gguf}",
+        )
     others = sorted(path.name for path in folder.glob("*.safetensors"))
     if others:
         return UsageError(
@@ -107,15 +108,6 @@ def check_config(config: JsonObject, file: Path) -> None:
             "quantising twice would lose accuracy unseen",
             next="give the original checkpoint (bf16, fp16 or fp32); mobilepack quantises it",
         )
-
-
-def _gguf(path: Path) -> MobilepackError:
-    return UsageError(
-        "gguf-unsupported",
-        f"cannot read {path}",
-        why="GGUF files are not supported yet",
-        next="give the folder of the original checkpoint (config.json and model.safetensors)",
-    )
 
 
 def _pickle(folder: Path, name: str) -> MobilepackError:

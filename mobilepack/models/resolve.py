@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 from mobilepack.models.checkpoint import Checkpoint
 from mobilepack.models.families.base import Family
-from mobilepack.models.safetensors_file import FLOAT_DTYPES
 from mobilepack.models.spec import DecoderSpec, TensorSource
 
 _BLOCK_ROWS = 1024
@@ -66,7 +65,7 @@ def _comparable(checkpoint: Checkpoint, source: TensorSource) -> bool:
         return False
     info = checkpoint.info(source.key)
     whole = len(info.shape) == 2 and info.shape == source.shape and 0 not in info.shape
-    return whole and info.dtype in FLOAT_DTYPES
+    return whole and checkpoint.readable(source.key)
 
 
 def _fitted(checkpoint: Checkpoint, family: Family, spec: DecoderSpec) -> Resolved:

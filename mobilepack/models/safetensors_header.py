@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 from mobilepack.errors import UsageError
 from mobilepack.models.config import Json, JsonObject, parse_object, show
+from mobilepack.models.weight_file import TensorInfo, truncated, unreadable
 
 # safetensors/src/tensor.rs 0.8: MAX_HEADER_SIZE
 MAX_HEADER_BYTES = 100_000_000
@@ -27,41 +27,6 @@ DTYPE_BITS: Mapping[str, int] = MappingProxyType(
     | dict.fromkeys(("I32", "U32", "F32"), 32)
     | dict.fromkeys(("I64", "U64", "F64", "C64"), 64)
 )
-
-
-@dataclass(frozen=True, slots=True)
-class TensorInfo:
-    """One tensor of a file.
-
-    Attributes:
-        dtype: As the format names it, for example `BF16`.
-        offset: Of its first byte, from the start of the file.
-    """
-
-    dtype: str
-    shape: tuple[int, ...]
-    offset: int
-    nbytes: int
-
-
-def unreadable(path: Path, err: OSError) -> UsageError:
-    """Return the error for a file the operating system refuses."""
-    return UsageError(
-        "unreadable-file",
-        f"cannot read {path}",
-        why=err.strerror or str(err),
-        next="check the path and its permissions",
-    )
-
-
-def truncated(path: Path, why: str) -> UsageError:
-    """Return the error for a file that is shorter than it says."""
-    return UsageError(
-        "truncated-weights",
-        f"{path} is incomplete",
-        why=why,
-        next="download or copy the file again; its size should equal the original's",
-    )
 
 
 def malformed(path: Path, why: str) -> UsageError:

@@ -150,6 +150,7 @@ class SentencePieceBackend:
         processor: sentencepiece.SentencePieceProcessor,
         added: Mapping[int, AddedToken],
         legacy: bool,
+        prefix: bool = True,
     ) -> None:
         """Index the vocabulary.
 
@@ -157,9 +158,11 @@ class SentencePieceBackend:
             processor: A model loaded without its dummy prefix.
             added: Tokens beyond or among the model's pieces that are cut out of the text.
             legacy: See the class.
+            prefix: Whether the model has a dummy prefix at all; Gemma's has none.
         """
         self._processor = processor
         self._legacy = legacy
+        self._prefix = prefix
         self._tokens = {i: AddedToken(processor.IdToPiece(i)) for i in _control_ids(processor)}
         self._tokens |= added
         self._ids = {token.content: index for index, token in self._tokens.items()}
@@ -178,8 +181,9 @@ class SentencePieceBackend:
             raw = path.read_bytes()
             # Parsed as it is first, so that a broken file is not mended by what is appended.
             processor.LoadFromSerializedProto(raw)
+            prefix = str(processor.EncodeAsPieces("x")[0]).startswith(_SPACE)
             processor.LoadFromSerializedProto(raw + _NO_DUMMY_PREFIX)
-            return cls(processor, added, legacy)
+            return cls(processor, added, legacy, prefix)
         except (OSError, RuntimeError, ValueError) as err:
             raise invalid_tokenizer(path, str(err)) from err
 
@@ -196,13 +200,14 @@ class SentencePieceBackend:
     def _pieces(self, text: str, *, first: bool) -> list[int]:
         if not text:
             return []
-        prefix = _SPACE if first or self._legacy else ""
+        prefix = _SPACE if self._prefix and (first or self._legacy) else ""
         return list(self._processor.EncodeAsIds(prefix + text))
 
     def decode(self, ids: Sequence[int], *, skip_special: bool) -> str:
         """Return the text of ids, without the dummy prefix; broken UTF-8 becomes U+FFFD."""
         raw = b"".join(self._bytes(index, skip_special) for index in ids)
-        return raw.decode("utf-8", errors="replace").removeprefix(" ")
+        text = raw.decode("utf-8", errors="replace")
+        return text.removeprefix(" ") if self._prefix else text
 
     def _bytes(self, index: int, skip_special: bool) -> bytes:
         token = self._tokens.get(index)
@@ -233,7 +238,8 @@ def _splitter(tokens: Iterable[AddedToken]) -> re.Pattern[str] | None:
 
     The white space that a token swallows is matched outside its group.
     """
-    listed = sorted(tokens, key=lambda token: -len(token.content))
+    named = (token for token in tokens if token.content)
+    listed = sorted(named, key=lambda token: -len(token.content))
     parts = [
         (r"\s*" if t.lstrip else "") + f"({re.escape(t.content)})" + (r"\s*" if t.rstrip else "")
         for t in listed

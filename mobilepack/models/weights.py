@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from mobilepack.errors import BuildError, UsageError, near_misses
 from mobilepack.models.checkpoint import CONFIG, Checkpoint
 from mobilepack.models.families.registry import family_of, read_spec
+from mobilepack.models.gguf.names import GgufFamily, whole_norms
 from mobilepack.models.resolve import resolve_sources
 from mobilepack.models.safetensors_file import FLOAT_DTYPES
 from mobilepack.models.source import Source
@@ -181,7 +182,7 @@ class LoadedModel:
 def open_model(
     source: str | Path, *, revision: str | None = None, offline: bool = False
 ) -> LoadedModel:
-    """Open a checkpoint (folder or hub id), read its config and check its weights.
+    """Open a checkpoint (folder, GGUF file or hub id), read its config and check its weights.
 
     Raises:
         UsageError: The checkpoint cannot be built; see Checkpoint, family_of and Weights.
@@ -197,8 +198,14 @@ def open_model(
         file = str(checkpoint.folder / CONFIG)
         family = family_of(checkpoint.config, file)
         spec = read_spec(checkpoint.config, checkpoint.generation_config, file)
+        kind = Weights
+        if checkpoint.gguf:
+            from mobilepack.models.gguf.rounding import GgufWeights
+
+            family, spec = GgufFamily(family, checkpoint.files), whole_norms(spec)
+            kind = GgufWeights
         found = resolve_sources(checkpoint, family, spec)
-        weights = Weights(checkpoint, found.spec, found.sources, found.spare)
+        weights = kind(checkpoint, found.spec, found.sources, found.spare)
         return LoadedModel(checkpoint, found.spec, weights)
     except BaseException:
         checkpoint.close()
@@ -232,7 +239,7 @@ def _misfits(checkpoint: Checkpoint, sources: Mapping[str, TensorSource]) -> Ite
         info, expected = checkpoint.info(key), _whole_shape(taken)
         if expected != info.shape:
             yield f"{key} is {list(info.shape)}, but config.json makes it {list(expected)}"
-        if info.dtype not in FLOAT_DTYPES:
+        if not checkpoint.readable(key):
             yield f"{key} is {info.dtype}, not one of {', '.join(FLOAT_DTYPES)}"
 
 
@@ -268,7 +275,8 @@ def _mismatch(checkpoint: Checkpoint, problems: list[str]) -> UsageError:
     more = f"; and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
     return UsageError(
         "weights-mismatch",
-        f"the weights in {checkpoint.folder} do not fit its config.json",
+        f"the weights in {checkpoint.place} do not fit "
+        + ("its metadata" if checkpoint.gguf else "its config.json"),
         why="; ".join(problems[:_LISTED]) + more,
         next="check that config.json and the weight files are of the same model and revision",
     )

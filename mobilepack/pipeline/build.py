@@ -145,7 +145,7 @@ def reference_passages(model: LoadedModel, plan: BuildPlan) -> tuple[Passage, ..
         made = f"makes token id {tokenizer.rows - 1}" if ids else "made no ids of English text"
         raise UsageError(
             "tokenizer-mismatch",
-            f"the tokenizer in {model.checkpoint.folder} does not belong to this model",
+            f"the tokenizer in {model.checkpoint.place} does not belong to this model",
             why=f"it {made}, but config.json says vocab_size = {model.spec.vocab_size}",
             next="put the tokenizer that came with the weights into the folder",
         )

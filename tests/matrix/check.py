@@ -83,8 +83,8 @@ def _measure(case: Case, reference: Reference, model: LoadedModel, folder: Path)
     tables = make_tables(model.spec, case.context)
     eager = Eager(exported, model.weights, tables)
     prompts = [random_ids(model.spec, first + DECODE, seed) for seed, first in enumerate(PREFILLS)]
-    fp32, _ = _program(eager, model, case.context, FP32, folder / "fp32.pte")
-    quantised, lowered = _program(eager, model, case.context, QUANTISED, folder / "8da4w.pte")
+    fp32, _ = program_of(eager, model, case.context, FP32, folder / "fp32.pte")
+    quantised, lowered = program_of(eager, model, case.context, QUANTISED, folder / "8da4w.pte")
     kind = quantisation_of(QUANTISED)
     rounded = eager.run([Lane(ids, kind) for ids in prompts])
     moved = eager.run([Lane(ids, kind, PERTURBATION) for ids in prompts])
@@ -92,8 +92,8 @@ def _measure(case: Case, reference: Reference, model: LoadedModel, folder: Path)
     numbers = sum(count for count, _ in rows.values())
     plain = sum(count for label, (count, _) in rows.items() if label == "fp32")
     return Outcome(
-        fp32=_error(fp32, prompts, [reference.logits(ids) for ids in prompts]),
-        quantised=_error(quantised, prompts, rounded),
+        fp32=error_of(fp32, prompts, [reference.logits(ids) for ids in prompts]),
+        quantised=error_of(quantised, prompts, rounded),
         floor=relative_rms(torch.cat(moved), torch.cat(rounded)),
         quantised_share=1 - plain / numbers,
         delegated_share=lowered.operators
@@ -102,9 +102,10 @@ def _measure(case: Case, reference: Reference, model: LoadedModel, folder: Path)
     )
 
 
-def _program(
+def program_of(
     eager: Eager, model: LoadedModel, context: int, recipe: Recipe, path: Path
 ) -> tuple[Program, Lowered]:
+    """Lower a model by a recipe and load the program."""
     identities = {name: model.weights.identity(name) for name in parameter_shapes(model.spec)}
     lowered = Lowering(eager.exported, recipe, identities, context).run({"get_bos_id": 0})
     file = ProgramFile(path, len(lowered.head))
@@ -114,7 +115,8 @@ def _program(
     return Program(path), lowered
 
 
-def _error(program: Program, prompts: list[tuple[int, ...]], expected: list[torch.Tensor]) -> float:
+def error_of(program: Program, prompts: list[tuple[int, ...]], expected: list[torch.Tensor]) -> float:
+    """Return rms / std of the program's logits after every prefill and decode step."""
     found, wanted = [], []
     for first, ids, rows in zip(PREFILLS, prompts, expected, strict=True):
         found.append(program.feed(ids, (first, *[1] * DECODE)))

@@ -111,7 +111,7 @@ FOLDERS: dict[str, tuple[dict[str, str], str, str]] = {
         "no-config",
         "own format",
     ),
-    "gguf only": ({"model-Q4_0.gguf": ""}, "gguf-unsupported", "not supported yet"),
+    "gguf only": ({"model-Q4_0.gguf": ""}, "truncated-weights", "0 bytes"),
     "pickle without config": ({"weights.pt": ""}, "pickle-refused", "run any code"),
     "adapter": ({"adapter_config.json": "{}"}, "adapter", "another checkpoint"),
     "adapter with config": (
@@ -134,7 +134,7 @@ FOLDERS: dict[str, tuple[dict[str, str], str, str]] = {
         "pickle-refused",
         "run any code",
     ),
-    "gguf with config": ({"config.json": "{}", "a.gguf": ""}, "gguf-unsupported", "not supported"),
+    "gguf with config": ({"config.json": "{}", "a.gguf": ""}, "no-weights", "a.gguf"),
     "no weights": ({"config.json": "{}"}, "no-weights", "neither"),
     "only training arguments": (
         {"config.json": "{}", "training_args.bin": ""},

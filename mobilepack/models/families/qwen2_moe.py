@@ -42,8 +42,9 @@ def _windowed(reader: ConfigReader, block: LayerSpec, count: int) -> tuple[Layer
     transformers 5.23 configuration_qwen2_moe.py: without `layer_types`, every other block of the
     first `max_window_layers`, counted from 0, if `use_sliding_window`.
     """
-    size = window_size(reader)
     use = reader.flag("use_sliding_window", False)
+    size = window_size(reader) if use else None
+    reader.get("sliding_window")  # transformers 5 writes 0 where it is not in use
     first = reader.integer("max_window_layers", 28, minimum=0)
     default = [
         "sliding_attention" if use and i % 2 == 0 and i < first else "full_attention"
