@@ -115,7 +115,9 @@ def program_of(
     return Program(path), lowered
 
 
-def error_of(program: Program, prompts: list[tuple[int, ...]], expected: list[torch.Tensor]) -> float:
+def error_of(
+    program: Program, prompts: list[tuple[int, ...]], expected: list[torch.Tensor]
+) -> float:
     """Return rms / std of the program's logits after every prefill and decode step."""
     found, wanted = [], []
     for first, ids, rows in zip(PREFILLS, prompts, expected, strict=True):

@@ -100,9 +100,7 @@ def test_the_program_computes_what_transformers_computes(
     assert error_of(program, prompts, expected) <= MAX_FP32
 
 
-def reference(
-    folder: Path, prompts: list[tuple[int, ...]], scratch: Path
-) -> list[torch.Tensor]:
+def reference(folder: Path, prompts: list[tuple[int, ...]], scratch: Path) -> list[torch.Tensor]:
     """Return transformers' logits; with longrope it uses the factors of the program's length."""
     scratch.mkdir()
     config = json.loads((folder / "config.json").read_text())

@@ -27,7 +27,7 @@ _SIZES = {
 def file(arch: str, tensors: tuple[str, ...] = (), **keys: Any) -> GgufFile:
     """Return what `config_of` looks at; underscores in keys stand for nothing else."""
     metadata = {f"{arch}.{key}": value for key, value in {**_SIZES, **keys}.items()}
-    shapes = {name: (16,) for name in tensors} | {"token_embd.weight": (320, 32)}
+    shapes = dict.fromkeys(tensors, (16,)) | {"token_embd.weight": (320, 32)}
     infos = {name: TensorInfo("F32", shape, 0, 0) for name, shape in shapes.items()}
     return cast(
         GgufFile,
@@ -100,9 +100,7 @@ def test_a_key_that_would_change_the_model_is_refused(key: str, value: object) -
 
 
 def test_zero_means_none_where_llama_cpp_says_so() -> None:
-    config = config_of(
-        file("llama", **RMS, **{"attention.sliding_window": 0, "expert_count": 0})
-    )
+    config = config_of(file("llama", **RMS, **{"attention.sliding_window": 0, "expert_count": 0}))
     assert config["model_type"] == "llama"
 
 

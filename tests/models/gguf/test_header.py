@@ -31,9 +31,7 @@ def tensor(name: str, sizes: tuple[int, ...], kind: int, offset: int) -> bytes:
     return text(name) + axes + struct.pack("<IQ", kind, offset)
 
 
-def whole(
-    entries: list[bytes], tensors: list[bytes], data: int = 0, *, version: int = 3
-) -> bytes:
+def whole(entries: list[bytes], tensors: list[bytes], data: int = 0, *, version: int = 3) -> bytes:
     head = b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(entries))
     head += b"".join(entries) + b"".join(tensors)
     return head + bytes(-len(head) % 32 + data)

@@ -133,9 +133,7 @@ def sentencepiece_keys(spm: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("text", [TEXT, "<|user|>Hi<|end|>   x", " a", "é\u0000🙂"])
-def test_sentencepiece_ids_are_those_of_the_original(
-    tmp_path: Path, spm: Path, text: str
-) -> None:
+def test_sentencepiece_ids_are_those_of_the_original(tmp_path: Path, spm: Path, text: str) -> None:
     theirs = tmp_path / "original"
     theirs.mkdir()
     (theirs / "tokenizer.model").write_bytes(spm.read_bytes())
