@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Literal
 
 from torch import Tensor
@@ -80,47 +81,46 @@ class _Template:
         self.store = store
         self.values: list[Any] = []
         self.slots: list[int] = []
-        self.fill: list[Callable[[list[Any], list[Any]], None]] = []
+        # (place, what makes the argument of the slots' values)
+        self.fill: list[tuple[int, Callable[[list[Any]], Any]]] = []
+
+    def _add(self, make: Callable[[list[Any]], Any]) -> None:
+        self.fill.append((len(self.values), make))
+        self.values.append(None)
 
     def put(self, source: Source, kind: Kind) -> None:
         """Add one argument."""
-        place = len(self.values)
-        self.values.append(None)
         if isinstance(source, Slot):
-            self._put_slot(place, source, kind)
-        elif (weight := weight_of(source, self.store)) is not None and kind is Kind.TENSOR:
-            self.fill.append(lambda args, _, p=place, w=weight: args.__setitem__(p, w.full()))
+            self._put_slot(source, kind)
+            return
+        weight = weight_of(source, self.store) if kind is Kind.TENSOR else None
+        if weight is not None:
+            self._add(lambda given: weight.full())
         else:
-            self.values[place] = constant_value(source, kind, self.store)
+            self.values.append(constant_value(source, kind, self.store))
 
-    def _put_slot(self, place: int, source: Slot, kind: Kind) -> None:
-        number = len(self.slots)
+    def _put_slot(self, source: Slot, kind: Kind) -> None:
+        number, make = len(self.slots), _dynamic(kind)
         self.slots.append(source.index)
-        make = _dynamic(kind)
         if make is None:
-            self.fill.append(lambda args, given: args.__setitem__(place, given[number]))
+            self._add(itemgetter(number))
         else:
-            self.fill.append(lambda args, given: args.__setitem__(place, make(given[number])))
+            self._add(lambda given: make(given[number]))
 
     def put_all(self, sources: list[Source]) -> None:
         """Add one argument that is a tuple of tensors."""
         inner = _Template(self.store)
         for source in sources:
             inner.put(source, Kind.TENSOR)
-        place, first, count = len(self.values), len(self.slots), len(inner.slots)
-        self.values.append(None)
+        first, last = len(self.slots), len(self.slots) + len(inner.slots)
         self.slots += inner.slots
-        self.fill.append(
-            lambda args, given: args.__setitem__(
-                place, tuple(inner.arguments(given[first : first + count]))
-            )
-        )
+        self._add(lambda given: tuple(inner.arguments(given[first:last])))
 
     def arguments(self, given: list[Any]) -> list[Any]:
         """Return the arguments of one call."""
         args = list(self.values)
-        for fill in self.fill:
-            fill(args, given)
+        for place, make in self.fill:
+            args[place] = make(given)
         return args
 
 
@@ -163,9 +163,7 @@ def bind(
     return Bound(_call(entry, template, names), tuple(template.slots))
 
 
-def _check_names(
-    operation: Operation, entry: Operator, sources: dict[str, list[Source]]
-) -> None:
+def _check_names(operation: Operation, entry: Operator, sources: dict[str, list[Source]]) -> None:
     known = {parameter.name for parameter in entry.parameters}
     extra = sorted(set(sources) - known)
     if extra:
@@ -189,9 +187,7 @@ def _call(entry: Operator, template: _Template, names: list[str]) -> Call:
         return (lambda *given: kernel(*given, *rest)) if rest else kernel
     if leading:
         return lambda *given: kernel(*template.arguments(list(given)))
-    return lambda *given: kernel(
-        **dict(zip(names, template.arguments(list(given)), strict=True))
-    )
+    return lambda *given: kernel(**dict(zip(names, template.arguments(list(given)), strict=True)))
 
 
 def _special(
@@ -287,5 +283,3 @@ def finisher(kind: TensorType, *, moves: bool, rounding: Rounding) -> Call:
     if target is not None and rounding == "declared" and not moves:
         return lambda x: x.to(target).to(carrier)
     return lambda x: x if x.dtype == carrier else x.to(carrier)
-
-

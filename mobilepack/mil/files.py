@@ -16,7 +16,9 @@ NEXT = "take the package from whoever wrote it again, or convert the model again
 class Files(Protocol):
     """Files by relative path with `/`; nothing outside can be named."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Return what errors call the package."""
 
     def read(self, path: str) -> memoryview:
         """Return a file's bytes, mapped.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mobilepack.errors import UsageError, near_misses
 from mobilepack.mil.bind import Rounding, finisher
-from mobilepack.mil.plan import Observer, Plan, Run, fits, execute, plan_function
+from mobilepack.mil.plan import Observer, Plan, Run, execute, fits, plan_function
 from mobilepack.mil.program import Function, NamedType, Program
 from mobilepack.mil.types import TensorType
 from mobilepack.mil.weights import CARRIERS, DEFAULT_BUDGET_BYTES, ROUNDED, WeightStore

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -34,6 +34,8 @@ from mobilepack.mil.types import (
     StateType,
     TensorType,
 )
+
+T = TypeVar("T")
 
 MODEL_PATH = "@model_path/"
 DEEPEST_BLOCK = 64  # nesting; a hostile file must not exhaust the stack
@@ -232,14 +234,14 @@ class _Reader:
         items = getattr(value.tensor, which).values if which else ()
         return self._elements(kind, which, items)
 
-    def _elements(self, kind: TensorType, which: str | None, items: Any) -> Any:
+    def _elements(
+        self, kind: TensorType, which: str | None, items: Any
+    ) -> np.ndarray | tuple[str, ...]:
         if kind.dtype is DType.STRING:
             return self._counted(kind, len(items), lambda: tuple(items))
         if which == "bytes":
             whole = len(items) >= kind.stored_bytes
-            return self._counted(
-                kind, kind.elements if whole else 0, lambda: elements(items, kind)
-            )
+            return self._counted(kind, kind.elements if whole else 0, lambda: elements(items, kind))
         return self._counted(
             kind,
             len(items),
@@ -248,7 +250,7 @@ class _Reader:
             ),
         )
 
-    def _counted(self, kind: TensorType, count: int, make: Callable[[], Any]) -> Any:
+    def _counted(self, kind: TensorType, count: int, make: Callable[[], T]) -> T:
         if count != math.prod(kind.sizes):
             raise damaged(self.name, f"a constant of type {kind} has {count} elements")
         return make()

@@ -1,4 +1,4 @@
-"""A function, planned once: steps in order, a place for each value, values freed after their last use."""
+"""A function, planned once: steps in order, a place for each value, freed after its last use."""
 
 from __future__ import annotations
 
@@ -116,12 +116,8 @@ def fits(value: Tensor, kind: TensorType) -> bool:
 
 def _failed(step: Step | None, run: Run, err: Exception) -> UsageError:
     if step is None:
-        return UsageError(
-            "invalid-operation", "cannot run a block", why=str(err), next="report it"
-        )
-    shapes = [
-        list(value.shape) for i in step.inputs if isinstance(value := run.frame[i], Tensor)
-    ]
+        return UsageError("invalid-operation", "cannot run a block", why=str(err), next="report it")
+    shapes = [list(value.shape) for i in step.inputs if isinstance(value := run.frame[i], Tensor)]
     return unreadable(step.operation, f"{str(err).splitlines()[0]} (its arguments are {shapes})")
 
 

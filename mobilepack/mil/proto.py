@@ -1,8 +1,9 @@
 """coremltools' generated protobuf classes, without importing coremltools.
 
-`import coremltools` takes 6 CPU-seconds (it imports torch, torchao and scikit-learn to look at their
-versions) and prints about all of them. The generated modules alone take 0.04 s. They register
-the same descriptors, so coremltools may be imported before or after and shares their classes.
+`import coremltools` takes 6 CPU-seconds (it imports torch, torchao and scikit-learn to look at
+their versions) and prints about all of them. The generated modules alone take 0.04 s. They
+register the same descriptors, so coremltools may be imported before or after and shares their
+classes.
 """
 
 from __future__ import annotations

@@ -87,9 +87,7 @@ class WeightFile:
             )
         sentinel, number, size, start, _ = _METADATA.unpack_from(self.data, offset)
         if sentinel != SENTINEL:
-            raise damaged(
-                self.name, f"{where} begins with {sentinel:#x} instead of {SENTINEL:#x}"
-            )
+            raise damaged(self.name, f"{where} begins with {sentinel:#x} instead of {SENTINEL:#x}")
         self._check(where, number, size, kind)
         if start + size > len(self.data):
             raise damaged(
@@ -104,9 +102,7 @@ class WeightFile:
             said = stored.label if stored else f"type {number}"
             raise damaged(self.name, f"{where} holds {said}, the program says {kind}")
         if size < kind.stored_bytes:
-            raise damaged(
-                self.name, f"{where} has {size} bytes, {kind} needs {kind.stored_bytes}"
-            )
+            raise damaged(self.name, f"{where} has {size} bytes, {kind} needs {kind.stored_bytes}")
 
 
 def open_weight_file(name: str, data: memoryview) -> WeightFile:

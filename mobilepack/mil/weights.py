@@ -129,9 +129,7 @@ class Weight:
         if self._matrix is None:
             kind = TensorType(self.type.dtype, self.type.shape and self.type.shape[:2])
             sizes = kind.sizes
-            self._matrix = Weight(
-                kind, self.store, lambda: self.load().reshape(sizes), self.mapped
-            )
+            self._matrix = Weight(kind, self.store, lambda: self.load().reshape(sizes), self.mapped)
         return self._matrix
 
     def product(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -191,9 +189,7 @@ class WeightStore:
         key = constant.key
         if key not in self._known:
             mapped = isinstance(constant.data, Stored) and not constant.type.dtype.is_sub_byte
-            self._known[key] = Weight(
-                constant.type, self, lambda: stored_tensor(constant), mapped
-            )
+            self._known[key] = Weight(constant.type, self, lambda: stored_tensor(constant), mapped)
         return self._known[key]
 
     def compressed(self, source: Compressed, output: int) -> Weight:

@@ -41,7 +41,7 @@ def _packed(data: Tensor, count: int, bits: int) -> Tensor:
     """Unpack `count` unsigned integers of some bits from bytes, uint8 [count]."""
     if bits == 8:
         return data.reshape(-1)[:count]
-    values = unpack_bits(data.contiguous().numpy(), BY_LABEL[f"uint{bits}"], count)
+    values = unpack_bits(data.contiguous().numpy().tobytes(), BY_LABEL[f"uint{bits}"], count)
     return torch.from_numpy(values)
 
 

@@ -6,6 +6,8 @@ Up to iOS 16 a negative index counts from the end; from iOS 17 on it is out of r
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -84,7 +86,7 @@ def gather_nd(
 
 def _combine(old: Tensor, new: Tensor, mode: str) -> Tensor:
     """Return what a place holds after an update; `update` replaces it."""
-    ways = {
+    ways: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
         "add": torch.add,
         "sub": torch.sub,
         "mul": torch.mul,

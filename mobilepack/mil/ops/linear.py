@@ -20,9 +20,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 @operator("matmul")
-def matmul(
-    x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool = False
-) -> Tensor:
+def matmul(x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool = False) -> Tensor:
     """Multiply matrices, broadcasting the axes before the last two."""
     return torch.matmul(x.mT if transpose_x else x, y.mT if transpose_y else y)
 

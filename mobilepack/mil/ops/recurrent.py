@@ -46,7 +46,10 @@ def _lstm_direction(
     found = []
     for row in x:
         i, f, o, z = (functional.linear(row, w_ih, bias) + functional.linear(h, w_hh)).chunk(4, -1)
-        i, f = gate((i + peep[0] * c).clamp(-clip, clip)), gate((f + peep[1] * c).clamp(-clip, clip))
+        i, f = (
+            gate((i + peep[0] * c).clamp(-clip, clip)),
+            gate((f + peep[1] * c).clamp(-clip, clip)),
+        )
         c = f * c + i * candidate(z.clamp(-clip, clip))
         h = gate((o + peep[2] * c).clamp(-clip, clip)) * output(c)
         found.append(h)
@@ -54,7 +57,7 @@ def _lstm_direction(
 
 
 @operator("lstm")
-def lstm(  # noqa: PLR0913 - MIL's parameters
+def lstm(
     x: Tensor,
     initial_h: Tensor,
     initial_c: Tensor,
@@ -109,6 +112,8 @@ def rnn(
     """Run a simple recurrent layer; return (states, last state)."""
     h, found = initial_h, []
     for row in _ordered(x, direction):
-        h = ACTIVATIONS[activation](functional.linear(row, weight_ih, bias) + functional.linear(h, weight_hh))
+        h = ACTIVATIONS[activation](
+            functional.linear(row, weight_ih, bias) + functional.linear(h, weight_hh)
+        )
         found.append(h)
     return _collected(found, direction, output_sequence), h

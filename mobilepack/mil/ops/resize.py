@@ -1,4 +1,4 @@
-"""Resizing along axes, sampled as Core ML's modes say (coremltools 9.0, resize_bilinear's notes)."""
+"""Resizing along axes, sampled as Core ML's modes say (coremltools 9.0, `resize_bilinear`)."""
 
 from __future__ import annotations
 

@@ -109,9 +109,7 @@ def reverse(x: Tensor, axes: Ints | None = None) -> Tensor:
 
 
 @operator("reverse_sequence", moves=True)
-def reverse_sequence(
-    x: Tensor, lengths: Tensor, seq_axis: int = 0, batch_axis: int = 0
-) -> Tensor:
+def reverse_sequence(x: Tensor, lengths: Tensor, seq_axis: int = 0, batch_axis: int = 0) -> Tensor:
     """Reverse the first lengths[i] elements of each batch entry i."""
     moved = x.movedim((batch_axis, seq_axis), (0, 1))
     steps = torch.arange(moved.shape[1]).expand(moved.shape[0], -1)
