@@ -23,6 +23,8 @@ VERBS: dict[str, str] = {
     "chat": "Talk to a package on this machine.",
     "report": "Write the report of a package's checks and timings.",
     "inspect": "Show what is in a checkpoint or a package.",
+    "mil": "Run, show and compare Core ML programs on this machine.",
+    "lint": "Find what keeps a Core ML program off the Neural Engine.",
     "plan": "Predict file size, memory and build time before building.",
     "targets": "List the targets that packages can be built for.",
     "doctor": "Say what works on this machine and what is missing.",

@@ -75,7 +75,19 @@ def parse_program(name: str, spec: memoryview, files: Files, model_path: str) ->
         default=default,
         weight_bytes=sum(len(file.data) for file in reader.weights.values()),
         metadata=dict(model.description.metadata.userDefined),
+        enumerated=_enumerated(model.description, default),
     )
+
+
+def _enumerated(description: Any, default: str) -> dict[tuple[str, str], int]:
+    """Count the shapes of inputs whose shapes are listed, by (function, input)."""
+    lists = [(item.name, item.input) for item in description.functions]
+    return {
+        (function, item.name): len(item.type.multiArrayType.enumeratedShapes.shapes)
+        for function, inputs in [*lists, (default, description.input)]
+        for item in inputs
+        if item.type.multiArrayType.WhichOneof("ShapeFlexibility") == "enumeratedShapes"
+    }
 
 
 def _decode(name: str, spec: memoryview) -> Any:

@@ -185,6 +185,7 @@ class Program:
         specification_version: `specificationVersion` of Model.proto (9: iOS 18).
         weight_bytes: Bytes of the weight files that its constants point into.
         default: The function that runs when none is named.
+        enumerated: How many shapes an input may have where they are listed, by (function, input).
     """
 
     name: str
@@ -193,3 +194,4 @@ class Program:
     default: str
     weight_bytes: int
     metadata: Mapping[str, str] = field(default_factory=dict)
+    enumerated: Mapping[tuple[str, str], int] = field(default_factory=dict)

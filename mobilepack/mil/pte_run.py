@@ -26,6 +26,7 @@ from mobilepack.mil.pte import (
     PteProgram,
     TensorValue,
 )
+from mobilepack.mil.types import BY_LABEL, TensorType
 from mobilepack.mil.weights import DEFAULT_BUDGET_BYTES
 
 # ScalarType of executorch's scalar_type.fbs → torch's.
@@ -40,6 +41,19 @@ SCALARS = {
     7: torch.float64,
     11: torch.bool,
     15: torch.bfloat16,
+}
+
+LABELS = {
+    0: "uint8",
+    1: "int8",
+    2: "int16",
+    3: "int32",
+    4: "int64",
+    5: "fp16",
+    6: "fp32",
+    7: "fp64",
+    11: "bool",
+    15: "bf16",
 }
 
 
@@ -73,6 +87,21 @@ class PteRunner:
 
     def __post_init__(self) -> None:
         self.delegates = Delegates(self.pte)
+
+    def inputs(self, method: str) -> dict[str, TensorType]:
+        """Return the types of a method's inputs, in order, as `input_0`, `input_1`, ...
+
+        Raises:
+            UsageError: There is no such method, or it cannot be run here.
+        """
+        loaded = self._load(method)
+        found = {}
+        for index, place in enumerate(loaded.method.inputs):
+            value = loaded.method.values[place] if place < len(loaded.method.values) else None
+            if not isinstance(value, TensorValue) or value.scalar not in LABELS:
+                raise _cannot(self.pte, method, f"its input {index} is no tensor")
+            found[f"input_{index}"] = TensorType(BY_LABEL[LABELS[value.scalar]], value.sizes)
+        return found
 
     def reset(self) -> None:
         """Forget states and buffers."""
