@@ -1,4 +1,4 @@
-"""Random calls of every operator whose value coremltools can compute, and how close results must be.
+"""Random calls of operators whose value coremltools can compute, and how close results must be.
 
 A tolerance is one of:
 - EXACT: every bit. Operators that move elements, compare, count, or round once.

@@ -151,11 +151,20 @@ def avg_pool(
     exclude_padding_from_average: bool = False,
     ceil_mode: bool = False,
 ) -> Tensor:
-    """Average each window, over its places or (`exclude…`) over those inside the input."""
-    total, places = _window_sums(x, kernel_sizes, strides, (pad_type, pad), ceil_mode)
+    """Average each window over its places, or (`exclude…`) over those inside the input.
+
+    Places that only rounding up has added never count.
+    """
+    steps = _ones(strides, len(kernel_sizes))
+    pads = _padding(x, kernel_sizes, steps, pad_type, pad)
+    total = _window_sums(x, kernel_sizes, steps, pads, ceil_mode)
+    ones = torch.ones_like(x[:1, :1])
     if exclude_padding_from_average:
-        return total / places
-    return total / math.prod(kernel_sizes)
+        return total / _window_sums(ones, kernel_sizes, steps, pads, ceil_mode)
+    padded = functional.pad(ones, _flat(pads), value=1.0)
+    whole = _pooling_pads(x, kernel_sizes, steps, pads, ceil_mode)
+    extra = [after - before for before, after in zip(pads, whole, strict=True)]
+    return total / _window_sums(padded, kernel_sizes, steps, extra, ceil_mode=False)
 
 
 @operator("l2_pool")
@@ -168,25 +177,17 @@ def l2_pool(
     ceil_mode: bool = False,
 ) -> Tensor:
     """Take the square root of the sum of squares of each window."""
-    total, _ = _window_sums(x * x, kernel_sizes, strides, (pad_type, pad), ceil_mode)
-    return torch.sqrt(total)
+    steps = _ones(strides, len(kernel_sizes))
+    pads = _padding(x, kernel_sizes, steps, pad_type, pad)
+    return torch.sqrt(_window_sums(x * x, kernel_sizes, steps, pads, ceil_mode))
 
 
 def _window_sums(
-    x: Tensor,
-    kernels: Ints,
-    strides: Ints | None,
-    padding: tuple[str, Ints | None],
-    ceil_mode: bool,
-) -> tuple[Tensor, Tensor]:
-    """Return each window's sum and how many of its places lie inside the input."""
-    steps = _ones(strides, len(kernels))
-    pads = _padding(x, kernels, steps, *padding)
-    pads = _flat(_pooling_pads(x, kernels, steps, pads, ceil_mode))
-    pool, window = _AVG_POOL[x.dim() - 3], math.prod(kernels)
-    inside = functional.pad(torch.ones_like(x[:1, :1]), pads)
-    total = pool(functional.pad(x, pads), kernels, steps) * window
-    return total, pool(inside, kernels, steps) * window
+    x: Tensor, kernels: Ints, strides: Ints, pads: list[int], ceil_mode: bool
+) -> Tensor:
+    """Return each window's sum."""
+    whole = functional.pad(x, _flat(_pooling_pads(x, kernels, strides, pads, ceil_mode)))
+    return _AVG_POOL[x.dim() - 3](whole, kernels, strides) * math.prod(kernels)
 
 
 @operator("pixel_shuffle", moves=True)
