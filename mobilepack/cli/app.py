@@ -24,6 +24,8 @@ VERBS: dict[str, str] = {
     "report": "Write the report of a package's checks and timings.",
     "compare": "Show what changed from one package to another, and hold it against a gate.",
     "inspect": "Show what is in a checkpoint or a package.",
+    "mil": "Run, show and compare Core ML programs on this machine.",
+    "lint": "Find what keeps a Core ML program off the Neural Engine.",
     "plan": "Predict file size, memory and build time before building.",
     "targets": "List the targets that packages can be built for.",
     "devices": "List what packages can run on: this machine, phones over adb, virtual phones.",

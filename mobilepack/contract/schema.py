@@ -28,6 +28,7 @@ def contracts() -> dict[str, type[Contract]]:
     from mobilepack.contract.evaluation import Evaluation
     from mobilepack.contract.manifest import Manifest
     from mobilepack.contract.parity import Parity
+    from mobilepack.contract.placement import Placement
     from mobilepack.contract.reference import ReferenceIndex
     from mobilepack.contract.run_plan import RunPlan
     from mobilepack.contract.run_result import RunResult
@@ -37,6 +38,7 @@ def contracts() -> dict[str, type[Contract]]:
         "evaluation": Evaluation,
         "manifest": Manifest,
         "parity": Parity,
+        "placement": Placement,
         "reference": ReferenceIndex,
         "run_plan": RunPlan,
         "run_result": RunResult,
