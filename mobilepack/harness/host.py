@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 import tempfile
@@ -29,7 +28,7 @@ from mobilepack.harness.talk import (
     Token,
     parse_event,
 )
-from mobilepack.process import Child, Finished
+from mobilepack.process import Child, Finished, child_env
 
 CHILD = (sys.executable, "-P", "-m", "mobilepack.harness.host_child")
 _LAST_WORDS = 4
@@ -246,18 +245,3 @@ def last_words(log: Path) -> str:
         return ""
     said = [line.strip() for line in lines if line.strip() and not line.startswith(_NOISE)]
     return " | ".join(said[-_LAST_WORDS:])
-
-
-def child_env() -> dict[str, str]:
-    """Return our environment with what the child needs.
-
-    One OpenMP thread: the delegate has its own pool, and a second one spinning beside it costs 20 %
-    of decode (measured, SmolLM2-135M on 2 cores). A checkout that is not installed is put on the
-    path; an installed one is there, and naming site-packages would put it before Python's own.
-    """
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    here = Path(__file__).parents[2]
-    if here.name not in ("site-packages", "dist-packages"):
-        paths = (str(here), os.environ.get("PYTHONPATH", ""))
-        env["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    return env
