@@ -23,7 +23,7 @@ def target_table() -> str:
     rows = ["| target | backend | default recipe | runs on |", "| --- | --- | --- | --- |"]
     for name in target_names():
         target = load_target(name)
-        recipe = f"{target.recipe.linear} group {target.recipe.group_size}"
+        recipe = target.recipe.linear_text
         recipe += f", embedding {target.recipe.embedding}"
         rows.append(f"| `{name}` | {target.backend} | {recipe} | {', '.join(target.runs_on)} |")
     return "\n".join(rows) + "\n"

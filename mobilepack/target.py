@@ -11,7 +11,14 @@ from pydantic_core import ErrorDetails
 
 from mobilepack.errors import UsageError, near_misses
 
-BackendName = Literal["xnnpack"]
+BackendName = Literal["qnn", "xnnpack"]
+
+
+RECIPES: dict[BackendName, tuple[str, ...]] = {
+    "qnn": ("fp16", "16a8w", "16a4w"),
+    "xnnpack": ("fp32", "8da4w"),
+}
+"""What each delegate can do with linear layers."""
 
 
 class _Table(BaseModel):
@@ -22,24 +29,30 @@ class RecipeDefaults(_Table):
     """The recipe that a build takes when the command line says nothing.
 
     Attributes:
-        linear: Weights of linear layers: `fp32`, or `8da4w` (dynamic int8 activations, int4
-            weights in groups).
-        group_size: Columns of a row that share one scale; 0 with `linear = "fp32"`.
+        linear: Linear layers: `fp32`, or `8da4w` (dynamic int8 activations, int4 weights in
+            groups) for XNNPACK; `fp16`, or `16a8w` or `16a4w` (16-bit activations, int8 or int4
+            weights) for QNN.
+        group_size: Weights of a row that share one scale; 0 without `8da4w`.
         embedding: Embedding table: `fp32`, `8w` (int8, a scale per row) or `4w` (int4, groups
-            of 32).
+            of 32) for XNNPACK; `fp16`, or `16w` (16 bits, one scale) for QNN.
         kv_cache: Element type of the KV cache: `fp32`, `fp16` or `int8`.
     """
 
-    linear: Literal["fp32", "8da4w"]
+    linear: Literal["fp32", "8da4w", "fp16", "16a8w", "16a4w"]
     group_size: Literal[0, 32, 64, 128]
-    embedding: Literal["fp32", "8w", "4w"]
+    embedding: Literal["fp32", "8w", "4w", "fp16", "16w"]
     kv_cache: Literal["fp32", "fp16", "int8"]
+
+    @property
+    def linear_text(self) -> str:
+        """The linear layers in words: `8da4w group 32`, `16a4w`."""
+        return f"{self.linear} group {self.group_size}" if self.group_size else self.linear
 
     @model_validator(mode="after")
     def _groups_fit_the_recipe(self) -> Self:
-        if (self.linear == "fp32") != (self.group_size == 0):
+        if (self.linear == "8da4w") != (self.group_size != 0):
             raise ValueError(
-                "group_size must be 0 for linear = 'fp32', and 32, 64 or 128 otherwise"
+                "group_size must be 32, 64 or 128 for linear = '8da4w', and 0 otherwise"
             )
         return self
 
@@ -70,6 +83,8 @@ class TargetFile(_Table):
         description: Who wants this target, and what it leaves to others; full sentences.
         backend: The delegate that runs the program.
         runs_on: Where the package runs, one entry per platform.
+        soc_model: The chip that programs are compiled for unless the command line says so, a file
+            of `soc/`; for `qnn` only.
         recipe: How weights, embedding and KV cache are stored unless the command line says so.
         shape: Sequence lengths unless the command line says so.
     """
@@ -78,8 +93,18 @@ class TargetFile(_Table):
     description: str = Field(min_length=20)
     backend: BackendName
     runs_on: tuple[str, ...] = Field(min_length=1, strict=False)
+    soc_model: str | None = None
     recipe: RecipeDefaults
     shape: Shape
+
+    @model_validator(mode="after")
+    def _the_parts_fit_the_backend(self) -> Self:
+        if (self.backend == "qnn") != (self.soc_model is not None):
+            raise ValueError("soc_model belongs to backend = 'qnn', which needs it")
+        if self.recipe.linear not in RECIPES[self.backend]:
+            allowed = " or ".join(repr(name) for name in RECIPES[self.backend])
+            raise ValueError(f"linear must be {allowed} for backend = {self.backend!r}")
+        return self
 
 
 class Target(TargetFile):

@@ -17,9 +17,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # Copies of the closed sets in contract/manifest.py, which is too slow to import for a help page; a
 # test compares them.
-LINEAR = ("8da4w", "fp32")
+LINEAR = ("8da4w", "fp32", "16a4w", "16a8w", "fp16")
 GROUP_SIZES = ("32", "64", "128")
-EMBEDDING = ("4w", "8w", "fp32")
+EMBEDDING = ("4w", "8w", "fp32", "16w", "fp16")
 KV_CACHE = ("fp32", "fp16", "int8")
 LOWERING = ("fast", "reference")
 CALIBRATION = ("gptq", "awq", "hqq")
@@ -97,7 +97,8 @@ def recipe_options(function: F) -> F:
             "--qlinear",
             "linear",
             type=Named(LINEAR),
-            help="Linear layers: 8da4w (int8 activations, int4 weights in groups) or fp32."
+            help="Linear layers: 8da4w (int8 activations, int4 weights in groups) or fp32 for"
+            " xnnpack; 16a4w, 16a8w (16-bit activations, int4 or int8 weights) or fp16 for qnn."
             " Default: the target's.",
         ),
         click.option(
@@ -109,8 +110,8 @@ def recipe_options(function: F) -> F:
             "--qembedding",
             "embedding",
             type=Named(EMBEDDING),
-            help="Embedding table: 4w (int4), 8w (int8) or fp32. Default: the target's, fp32 with"
-            " --recipe fp32.",
+            help="Embedding table: 4w (int4), 8w (int8) or fp32 for xnnpack; 16w or fp16 for qnn."
+            " Default: the target's, fp32 with --recipe fp32.",
         ),
         click.option(
             "--kv-cache",

@@ -32,7 +32,7 @@ def command(as_json: bool) -> None:
             (
                 target.name,
                 target.backend,
-                f"{target.recipe.linear} group {target.recipe.group_size}",
+                target.recipe.linear_text,
                 target.title,
                 ", ".join(target.runs_on),
             )

@@ -234,7 +234,7 @@ def _bench(
 
 def recipe_text(recipe: Recipe) -> str:
     """Return a recipe in one line."""
-    linear = recipe.linear if recipe.linear == "fp32" else f"{recipe.linear} g{recipe.group_size}"
+    linear = f"{recipe.linear} g{recipe.group_size}" if recipe.group_size else recipe.linear
     return f"{linear}, embedding {recipe.embedding}, KV {recipe.kv_cache}"
 
 

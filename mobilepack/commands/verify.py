@@ -169,12 +169,11 @@ def _parity(
     package: Package, judge: Judge, rows: tuple[ParityRow, ...], device: str, folder: RunFolder
 ) -> Parity:
     plan = package.manifest.plan
-    recipe = plan.recipe.linear
     failed = [row.rung for row in rows if row.status == "failed"]
     return Parity(
         plan_id=package.manifest.plan_id,
         target=plan.target,
-        recipe=recipe if recipe == "fp32" else f"{recipe} group {plan.recipe.group_size}",
+        recipe=plan.recipe.linear_text,
         device=device,
         utc=folder.utc,
         passed=not failed,

@@ -9,8 +9,8 @@ from pydantic import Field
 from mobilepack.contract.base import Contract
 from mobilepack.contract.compression import Compression, CompressionReport
 
-LinearRecipe = Literal["fp32", "8da4w"]
-EmbeddingRecipe = Literal["fp32", "8w", "4w"]
+LinearRecipe = Literal["fp32", "8da4w", "fp16", "16a8w", "16a4w"]
+EmbeddingRecipe = Literal["fp32", "8w", "4w", "fp16", "16w"]
 KvCacheRecipe = Literal["fp32", "fp16", "int8"]
 Lowering = Literal["fast", "reference"]
 
@@ -22,9 +22,12 @@ class Recipe(Contract):
     """How weights, embedding and KV cache are stored.
 
     Attributes:
-        linear: `fp32`, or `8da4w` (dynamic int8 activations, symmetric int4 weights in groups).
-        group_size: Columns that share one scale; 0 for fp32.
-        embedding: `fp32`, `8w` (int8, one scale per row) or `4w` (int4 in groups of 32).
+        linear: `fp32`, or `8da4w` (dynamic int8 activations, symmetric int4 weights in groups);
+            `fp16`, or `16a8w` or `16a4w` (static 16-bit activations, symmetric int8 or int4 weights
+            with one scale per row).
+        group_size: Columns that share one scale; 0 without `8da4w`.
+        embedding: `fp32`, `8w` (int8, one scale per row) or `4w` (int4 in groups of 32); `fp16`, or
+            `16w` (16 bits, one scale).
         kv_cache: Element type of the KV cache; int8 has one float32 scale per token and head.
     """
 
@@ -32,6 +35,11 @@ class Recipe(Contract):
     group_size: Literal[0, 32, 64, 128] = 32
     embedding: EmbeddingRecipe = "4w"
     kv_cache: KvCacheRecipe = "fp32"
+
+    @property
+    def linear_text(self) -> str:
+        """The linear layers in words: `8da4w group 32`, `16a4w`."""
+        return f"{self.linear} group {self.group_size}" if self.group_size else self.linear
 
 
 class ModelIdentity(Contract):
@@ -77,13 +85,26 @@ class FileEntry(Contract):
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
 
+class Encoding(Contract):
+    """How integers stand for numbers: `(integer - zero_point) * scale`."""
+
+    scale: float = Field(gt=0)
+    zero_point: int
+
+
 class TensorSpec(Contract):
-    """A method's input or output; a dimension that varies is its bound, named in `dynamic`."""
+    """A method's input or output.
+
+    Attributes:
+        shape: A dimension that varies is its bound, named in `dynamic`.
+        encoding: Of a quantised tensor.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     dynamic: tuple[int, ...] = ()
+    encoding: Encoding | None = None
 
 
 class Method(Contract):
@@ -92,6 +113,27 @@ class Method(Contract):
     name: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+
+
+class StaticForm(Contract):
+    """How to call a program whose methods have fixed lengths and no memory of their own.
+
+    `prefill` takes `prefill_tokens` tokens, right-aligned (padding comes first), and `decode` one;
+    both return the logits of the last. Inputs are `tokens` and `positions` int32 [1, T], one mask
+    per window [1, 1, T, past + T] that is added to the scores (0, or `mask_value` where a query
+    may not look), then keys [1, heads, channels, past] and values [1, heads, past, channels] of
+    every layer; column p of these is position p. Outputs are the logits [1, vocabulary], then every
+    layer's keys and values of the T tokens, which the caller writes to the cache.
+
+    Attributes:
+        past: Positions that the cache holds.
+        windows: Sliding window of each mask in tokens, 0 for full attention.
+    """
+
+    past: int = Field(ge=1)
+    prefill_tokens: int = Field(ge=1)
+    mask_value: float = Field(lt=0)
+    windows: tuple[int, ...]
 
 
 class OperatorCount(Contract):
@@ -177,6 +219,7 @@ class Manifest(Contract):
     """The package's description of itself.
 
     Attributes:
+        static: How to call the program if its methods are `prefill` and `decode`, else None.
         compression: What became of the weights before they were lowered; None if nothing did.
     """
 
@@ -186,6 +229,7 @@ class Manifest(Contract):
     parameters: int
     files: tuple[FileEntry, ...]
     methods: tuple[Method, ...]
+    static: StaticForm | None = None
     metadata: dict[str, int | bool | tuple[int, ...]]
     placement: Placement
     weights: tuple[WeightFormat, ...]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from mobilepack.harness.talk import (
     Token,
 )
 from mobilepack.harness.watch import EXIT_S, Watch
-from mobilepack.process import Child
+from mobilepack.process import Child, child_env
 
 CHILD = (sys.executable, "-P", "-m", "mobilepack.harness.host_child")
 
@@ -165,18 +164,3 @@ class HostSession:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def child_env() -> dict[str, str]:
-    """Return our environment with what the child needs.
-
-    One OpenMP thread: the delegate has its own pool, and a second one spinning beside it costs 20 %
-    of decode (measured, SmolLM2-135M on 2 cores). A checkout that is not installed is put on the
-    path; an installed one is there, and naming site-packages would put it before Python's own.
-    """
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    here = Path(__file__).parents[2]
-    if here.name not in ("site-packages", "dist-packages"):
-        paths = (str(here), os.environ.get("PYTHONPATH", ""))
-        env["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    return env

@@ -8,7 +8,7 @@ its own lowering expects; they say the same thing a second time, in another way.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import torch
 from torch import nn
@@ -16,11 +16,15 @@ from torch import nn
 from mobilepack.models import ops as _ops  # noqa: F401  registers torch.ops.mobilepack
 from mobilepack.models.layer_spec import Activation
 
+if TYPE_CHECKING:
+    from mobilepack.models.operators_static import StaticCall
+
 GELU_CUBIC = 0.044715  # Hendrycks and Gimpel 2016, section 2
 GELU_QUICK = 1.702  # the same section: x * sigmoid(1.702 x)
 
-Position = torch.Tensor | int
-"""Where a call starts: the `input_pos` tensor, or (plain) the number in it."""
+Position: TypeAlias = "torch.Tensor | int | StaticCall"
+"""Where a call starts: the `input_pos` tensor, the number in it (plain), or all that a call of the
+static form is given."""
 
 Tensor = torch.Tensor
 OptionalTensor = torch.Tensor | None

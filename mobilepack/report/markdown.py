@@ -21,8 +21,8 @@ def render_markdown(manifest: Manifest, runs: Runs, found: Sequence[Finding], ve
     lines = [
         f"## {_text(plan.model.source)} for {_text(plan.target)}",
         "",
-        f"{_text(plan.model.family)}, {manifest.parameters:,} parameters, {recipe.linear}"
-        f" (group {recipe.group_size}), embedding {recipe.embedding}, KV cache {recipe.kv_cache},"
+        f"{_text(plan.model.family)}, {manifest.parameters:,} parameters, {recipe.linear_text},"
+        f" embedding {recipe.embedding}, KV cache {recipe.kv_cache},"
         f" up to {plan.max_seq_len} tokens; build `{manifest.plan_id[:16]}`.",
         "",
         *(f"- {_mark(item.status)} {_text(item.text)}" for item in found),

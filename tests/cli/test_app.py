@@ -94,14 +94,14 @@ def test_group_sizes_are_those_of_the_manifest() -> None:
     [
         (["--recipe", "8da4"], "did you mean '8da4w'?"),
         (["--qlinear", "8da4"], "did you mean '8da4w'?"),
-        (["--qembedding", "16w"], "'16w' is not known; "),
+        (["--qembedding", "17w"], "'17w' is not known; "),
         (["--group-size", "48"], "'48' is not known; "),
         (["--kv-cache", "pf16"], "did you mean 'fp16'"),
         (["--lowering", "slow"], "'slow' is not known; "),
         (["--max-seq-len", "1"], "1 is not in the range x>=2"),
         (["--prefill-chunk", "0"], "0 is not in the range x>=1"),
         (["a", "--model", "b"], "the argument says 'a', --model says 'b'"),
-        (["--target", "qnm"], "choose from xnnpack"),
+        (["--target", "tpu"], "choose from qnn, xnnpack"),
         (["--target", "./absent.toml"], "No such file"),
     ],
 )

@@ -26,8 +26,9 @@ from mobilepack.contract.reference import Reference
 from mobilepack.contract.run_plan import Generate, RunPlan, Teacher
 from mobilepack.errors import RunFailedError
 from mobilepack.harness.base import Harness
-from mobilepack.harness.host import HostHarness, child_env
+from mobilepack.harness.host import HostHarness
 from mobilepack.pipeline.plan import Choices
+from mobilepack.process import child_env
 from mobilepack.testing import HARNESS_CHECKS
 
 pytestmark = pytest.mark.slow
