@@ -6,7 +6,8 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
-from mobilepack import __version__
+__version__ = "0.1.0"
+
 
 _ROOT = Path(__file__).parent
 

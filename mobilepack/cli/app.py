@@ -10,7 +10,7 @@ from typing import cast
 
 import click
 
-from mobilepack import __version__
+from mobilepack.version import __version__
 
 DEBUG_VARIABLE = "MOBILEPACK_DEBUG"
 
@@ -24,8 +24,8 @@ VERBS: dict[str, str] = {
     "report": "Write the report of a package's checks and timings.",
     "compare": "Show what changed from one package to another, and hold it against a gate.",
     "inspect": "Show what is in a checkpoint or a package.",
-    "mil": "Run, show and compare Core ML programs on this machine.",
-    "lint": "Find what keeps a Core ML program off the Neural Engine.",
+    "mil": "Run, show and compare Core ML programs on this machine, without a Mac.",
+    "lint": "Find what is known to keep a Core ML program off the Neural Engine, or to hurt there.",
     "plan": "Predict file size, memory and build time before building.",
     "targets": "List the targets that packages can be built for.",
     "devices": "List what packages can run on: this machine, phones over adb, virtual phones.",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mobilepack import __version__
 from mobilepack.contract.base import write_atomically
 from mobilepack.contract.package import open_package
 from mobilepack.errors import UsageError
@@ -13,6 +12,7 @@ from mobilepack.report.findings import Finding, findings
 from mobilepack.report.html import render_html
 from mobilepack.report.markdown import render_markdown
 from mobilepack.report.runs import read_runs
+from mobilepack.version import __version__
 
 HTML, MARKDOWN = "report.html", "report.md"
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from mobilepack import __version__
 from mobilepack.contract.base import write_atomically
 from mobilepack.contract.gate import Judged
-
-_SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+from mobilepack.report.sarif import Result, sarif
 
 
 def write_junit(path: Path, judged: Sequence[Judged], suite: str) -> None:
@@ -34,28 +32,24 @@ def write_junit(path: Path, judged: Sequence[Judged], suite: str) -> None:
     write_atomically(path, text + "\n")
 
 
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """The one rule of SARIF that all broken rows share."""
+
+    id: str = "gate"
+    name: str = "A figure breaks a rule of the gate"
+    level: str = "error"
+    why: str = "a package or a run changed by more than the gate allows"
+    remedy: str = "mend what changed, or change the rule on purpose"
+    source: str = "the gate file"
+
+
 def write_sarif(path: Path, judged: Sequence[Judged], gate: Path | None) -> None:
     """Write one result per broken row, located in the gate file."""
     failed = [one for one in judged if one.outcome == "failed"]
-    uri = gate.as_posix() if gate is not None and not gate.is_absolute() else "gate.toml"
-    location = {"physicalLocation": {"artifactLocation": {"uri": uri}}}
-    results = [
-        {
-            "ruleId": "gate",
-            "level": "error",
-            "message": {"text": f"{one.metric}: {one.why}"},
-            "locations": [location],
-        }
-        for one in failed
-    ]
-    rule = {"id": "gate", "shortDescription": {"text": "A figure breaks a rule of the gate"}}
-    driver = {"name": "mobilepack", "version": __version__, "rules": [rule]}
-    log = {
-        "$schema": _SARIF_SCHEMA,
-        "version": "2.1.0",
-        "runs": [{"tool": {"driver": driver}, "results": results}],
-    }
-    write_atomically(path, json.dumps(log, indent=2) + "\n")
+    results = [Result("gate", "error", f"{one.metric}: {one.why}", one.metric) for one in failed]
+    artifact = gate.as_posix() if gate is not None and not gate.is_absolute() else "gate.toml"
+    write_atomically(path, sarif([_Rule()], results, artifact, "mobilepack compare"))
 
 
 def _xml(text: str) -> str:

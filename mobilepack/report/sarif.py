@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from mobilepack import __version__
+from mobilepack.version import __version__
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
@@ -39,15 +39,21 @@ class Result:
     where: str
 
 
-def sarif(rules: Sequence[SarifRule], results: Sequence[Result], artifact: str) -> str:
+def sarif(
+    rules: Sequence[SarifRule],
+    results: Sequence[Result],
+    artifact: str,
+    tool: str = "mobilepack lint",
+) -> str:
     """Return a log with one run as JSON text.
 
     Args:
         artifact: Path of the file that was looked at.
+        tool: Who found it.
     """
     places = {item.id: index for index, item in enumerate(rules)}
     driver = {
-        "name": "mobilepack lint",
+        "name": tool,
         "version": __version__,
         "rules": [_rule(item) for item in rules],
     }

@@ -37,9 +37,12 @@ def test_every_help_page_has_an_example_that_parses(name: str) -> None:
     assert lines
     for line in lines:
         words = re.sub(r" > \S+$", "", line).replace('"', "").split()
+        inner = command
+        if isinstance(command, click.Group):
+            inner, words = command.commands[words[0]], words[1:]
         with click.Context(root, info_name="mobilepack") as parent:
             parent.obj = None
-            parser = command.make_parser(click.Context(command, parent=parent))
+            parser = inner.make_parser(click.Context(inner, parent=parent))
             _, rest, _ = parser.parse_args(words)
         allowed = sum(isinstance(param, click.Argument) for param in command.params)
         assert len([word for word in rest if word]) <= allowed + 4  # a prompt is several words
