@@ -1,6 +1,6 @@
 """Build small language models for phones and prove that they compute what PyTorch does.
 
-Every verb of the command line is a function here, with the same name (`report` is `write_report`), a
+Every verb of the command line is a function here with the same name (`report` is `write_report`), a
 typed result, progress callbacks, and no printing:
 
     import mobilepack
