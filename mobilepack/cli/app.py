@@ -73,8 +73,8 @@ class LazyGroup(click.Group):
 def root(ctx: click.Context) -> None:
     """Build small language models for phones and prove that they work there.
 
-    MODEL is a Hugging Face checkpoint folder or a hub id; without one every verb takes the small
-    model that ships inside mobilepack.
+    MODEL is a Hugging Face checkpoint folder, a GGUF file or a hub id; without one every verb takes
+    the small model that ships inside mobilepack.
     """
     if os.environ.get("NO_COLOR"):  # https://no-color.org; Click does not look at it by itself
         ctx.color = False

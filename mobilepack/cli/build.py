@@ -37,9 +37,9 @@ Example
 def command(out: Path, force: bool, dry_run: bool, as_json: bool, **values: Any) -> None:
     """Turn a checkpoint into one package per target.
 
-    MODEL is a Hugging Face checkpoint folder or a hub id; without one, the embedded model. Packages
-    go to <output-dir>/<target>/ and are complete or not there. Building the same thing again does
-    nothing.
+    MODEL is a Hugging Face checkpoint folder, a GGUF file or a hub id; without one, the embedded
+    model. Packages go to <output-dir>/<target>/ and are complete or not there. Building the same
+    thing again does nothing.
     """
     asked = replace(options.asked_for(values, out), force=force)
     if dry_run:

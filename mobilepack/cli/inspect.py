@@ -39,8 +39,8 @@ def command(
 ) -> None:
     """Show what is in a checkpoint or a package.
 
-    MODEL is a checkpoint folder, a hub id or a package; without one, the embedded model. Nothing is
-    built or run; of a package every checksum is compared.
+    MODEL is a checkpoint folder, a GGUF file, a hub id or a package; without one, the embedded
+    model. Nothing is built or run; of a package every checksum is compared.
     """
     from mobilepack.commands.inspect import CheckpointView, inspect
 

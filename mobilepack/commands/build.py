@@ -22,7 +22,7 @@ class BuildOptions:
     """Options of `mobilepack build`.
 
     Attributes:
-        model: Checkpoint folder or hub id; None for the embedded model.
+        model: Checkpoint folder, GGUF file or hub id; None for the embedded model.
         targets: Names of targets, or paths of target files.
         out: Where packages go, one folder per target.
         choices: Recipe and lengths; what is None the target decides.

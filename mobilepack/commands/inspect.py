@@ -106,7 +106,7 @@ def _checkpoint_view(opened: LoadedModel) -> CheckpointView:
         of="checkpoint",
         source=checkpoint.source,
         revision=checkpoint.revision,
-        folder=checkpoint.folder,
+        folder=checkpoint.place.parent if checkpoint.gguf else checkpoint.folder,
         spec=spec,
         layers=layer_kinds(spec.layers),
         parameters=opened.weights.parameters(),

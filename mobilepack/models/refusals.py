@@ -15,8 +15,9 @@ def no_such_folder(source: str) -> MobilepackError:
     return UsageError(
         "no-such-checkpoint",
         f"cannot open the checkpoint {source!r}",
-        why="there is no such folder, and it is not a hub id of the form owner/name",
-        next="give the folder that holds config.json, or a hub id such as Qwen/Qwen3-0.6B",
+        why="there is no such folder or file, and it is not a hub id of the form owner/name",
+        next="give a GGUF file, the folder that holds config.json, or a hub id such as "
+        "Qwen/Qwen3-0.6B",
     )
 
 

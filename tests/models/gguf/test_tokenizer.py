@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from mobilepack.models.gguf.tokenizer import write_tokenizer
 from mobilepack.models.tokenizer import Tokenizer
 from mobilepack.models.zoo import embedded_path
 from mobilepack.models.zoo.corpus import held_out_text
+from tests.models.gguf.vocabulary import embedded
 
 TEXT = (Path(__file__).parents[2] / "data" / "multilingual.txt").read_text("utf-8")
 TALK = "<|user|>\nHi there<|end|>\n<|assistant|>\n"
@@ -29,27 +29,6 @@ def made(folder: Path, **keys: Any) -> Tokenizer:
         metadata["tokenizer.chat_template"] = template
     write_tokenizer(Path("x.gguf"), metadata, folder)
     return Tokenizer.open(folder)
-
-
-def embedded() -> dict[str, Any]:
-    """Return what llama.cpp's converter writes of the embedded model's tokenizer."""
-    data = json.loads((embedded_path() / "tokenizer.json").read_text("utf-8"))
-    settings = json.loads((embedded_path() / "tokenizer_config.json").read_text("utf-8"))
-    by_id = {index: token for token, index in data["model"]["vocab"].items()}
-    by_id |= {token["id"]: token["content"] for token in data["added_tokens"]}
-    special = {token["id"] for token in data["added_tokens"]}
-    merges = data["model"]["merges"]
-    return {
-        "model": "gpt2",
-        "pre": "grok-2",  # the same expression, without composing characters first
-        "tokens": [by_id[index] for index in range(len(by_id))],
-        "token_type": [CONTROL if i in special else NORMAL for i in range(len(by_id))],
-        "merges": [m if isinstance(m, str) else " ".join(m) for m in merges],
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "add_bos_token": True,
-        "chat_template": settings["chat_template"],
-    }
 
 
 @pytest.mark.parametrize("text", [TEXT, TALK, " a", "", *held_out_text(3)])

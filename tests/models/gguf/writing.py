@@ -53,7 +53,14 @@ def type_of(name: str, kinds: str) -> str:
     return "Q6_K" if any(part in name for part in better) else "Q4_K"
 
 
-def write(source: Path, out: Path, arch: str, kinds: str, move: Move) -> Written:
+def write(
+    source: Path,
+    out: Path,
+    arch: str,
+    kinds: str,
+    move: Move,
+    more: Config | None = None,
+) -> Written:
     """Quantise a checkpoint's matrices and write them twice.
 
     Args:
@@ -62,13 +69,14 @@ def write(source: Path, out: Path, arch: str, kinds: str, move: Move) -> Written
         arch: What llama.cpp calls the architecture.
         kinds: See `type_of`.
         move: What the converter does to rows or numbers of a tensor, given its name.
+        more: Further metadata, such as the vocabulary.
     """
     config = json.loads((source / "config.json").read_text())
     tensors = {k: v.float().numpy() for k, v in load_file(source / "model.safetensors").items()}
     folder = out / "rounded"
-    folder.mkdir()
+    folder.mkdir(parents=True)
     writer = gguf.GGUFWriter(out / "model.gguf", arch)
-    for key, value in metadata(config, arch).items():
+    for key, value in {**metadata(config, arch), **(more or {})}.items():
         _add(writer, key, value)
     rounded = {}
     for name, group in _grouped(tensors, arch, config).items():
