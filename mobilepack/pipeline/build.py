@@ -9,8 +9,9 @@ from mobilepack.contract.base import content_id
 from mobilepack.contract.compression import CompressionReport
 from mobilepack.contract.manifest import BuildPlan, Manifest
 from mobilepack.contract.reference import INDEX
-from mobilepack.errors import BuildError, UsageError
-from mobilepack.models.tokenizer import Tokenizer
+from mobilepack.errors import BuildError, MissingError, UsageError
+from mobilepack.models.checkpoint import Checkpoint
+from mobilepack.models.tokenizer import Tokenizer, backend_file
 from mobilepack.models.weights import LoadedModel
 from mobilepack.pipeline.compress import Compressed, chosen_numbers, pruned
 from mobilepack.pipeline.compression_options import NOTHING, CompressionChoices
@@ -54,6 +55,7 @@ def build_package(
         MobilepackError: A stage failed; nothing half-written stays except what a new build of the
             same plan can go on from.
     """
+    check_vocabulary(model.checkpoint)
     with pruned(model, plan, choices, stages) as compressed:
         model = compressed.model
         tokenizer = Tokenizer.open(model.checkpoint.folder)
@@ -67,6 +69,21 @@ def build_package(
                 )
                 workspace.publish()
     return manifest
+
+
+def check_vocabulary(checkpoint: Checkpoint) -> None:
+    """Refuse a GGUF file that was converted without its vocabulary.
+
+    Raises:
+        MissingError: It has none.
+    """
+    if checkpoint.gguf and backend_file(checkpoint.folder) is None:
+        raise MissingError(
+            "no-tokenizer",
+            f"{checkpoint.place} has no tokenizer",
+            why="it was converted without its vocabulary",
+            next="convert the model again with llama.cpp, from a folder with its tokenizer",
+        )
 
 
 def _program(

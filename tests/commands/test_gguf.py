@@ -13,6 +13,7 @@ from mobilepack.commands.inspect import CheckpointView, inspect
 from mobilepack.commands.plan import plan
 from mobilepack.commands.verify import verify
 from mobilepack.contract.package import open_package
+from mobilepack.errors import MissingError
 from mobilepack.models.tokenizer import Tokenizer
 from mobilepack.models.zoo import embedded_path
 from mobilepack.pipeline.compression_options import CompressionChoices
@@ -46,6 +47,14 @@ def test_inspect_shows_the_types_and_where_the_file_is(model: Path) -> None:
 def test_plan_predicts_what_the_original_would_give(model: Path) -> None:
     (found,), (original,) = (plan(BuildOptions(model=m)) for m in (str(model), None))
     assert (found.parameters, found.components) == (original.parameters, original.components)
+
+
+def test_a_file_without_a_vocabulary_is_refused_by_its_name(tmp_path: Path) -> None:
+    bare = write(embedded_path(), tmp_path, "llama", "Q8_0", paired).gguf
+    with pytest.raises(MissingError) as caught:
+        build(BuildOptions(model=str(bare), out=tmp_path / "out"))
+    assert caught.value.code == "no-tokenizer"
+    assert str(bare) in caught.value.what
 
 
 @pytest.mark.slow
