@@ -249,3 +249,44 @@ def test_the_memory_of_weights_beyond_the_budget_is_that_of_the_mapped_file(tmp_
     runner = Interpreter(open_mlpackage(path), budget_bytes=0)
     runner.run({"i": torch.tensor([[0]]), "x": torch.zeros(1, 256)})
     assert runner.weight_memory_bytes == 0
+
+
+def test_compressed_constants_of_ios_16_are_attributes(tmp_path: Path) -> None:
+    writer = Writer(opset="CoreML6")
+    spec = ("fp16", (2, 3))
+    names = [
+        writer.compressed(
+            "constexpr_affine_dequantize",
+            ("a", spec),
+            quantized_data=([[1, 2, 3], [250, 251, 252]], "uint8"),
+            zero_point=([1, 250], "uint8"),
+            scale=([0.5, 2.0], "fp16"),
+            axis=0,
+        ),
+        writer.compressed(
+            "constexpr_lut_to_dense",
+            ("b", spec),
+            indices=([0b11100100, 0b00000001], "uint8"),
+            lut=([0.0, 10.0, 20.0, 30.0], "fp16"),
+            shape=([2, 3], "uint32"),
+        ),
+        writer.compressed(
+            "constexpr_sparse_to_dense",
+            ("c", spec),
+            nonzero_data=([7.0, 8.0], "fp16"),
+            mask=([0b00010010], "uint8"),
+            shape=([2, 3], "uint32"),
+        ),
+        writer.compressed(
+            "constexpr_cast",
+            ("d", ("fp32", (2, 3))),
+            source_val=([[1, 2, 3], [4, 5, 6]], "fp16"),
+            output_dtype=b"fp32",
+        ),
+    ]
+    writer.returns(*names)
+    result = _open(writer, tmp_path).run({})
+    assert result["a"].tolist() == [[0, 0.5, 1], [0, 2, 4]]
+    assert result["b"].tolist() == [[0, 10, 20], [30, 10, 0]]
+    assert result["c"].tolist() == [[0, 7, 0], [0, 8, 0]]
+    assert result["d"].tolist() == [[1, 2, 3], [4, 5, 6]]
