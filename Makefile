@@ -10,7 +10,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 BIN := .venv/bin
 OUT ?= out/demo
 BENCH ?= --shapes smollm2-135m
-GENERATED := README.md targets/README.md docs/reference/cli.md docs/performance.md docs/compression.md
+GENERATED := README.md targets/README.md docs/reference/cli.md docs/performance.md docs/compression.md \
+  docs/mil.md
 
 .PHONY: help env demo check test bench lint types floors docs docs-check fast slow format models \
   transcript constraints clean
