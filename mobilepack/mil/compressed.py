@@ -10,7 +10,7 @@ from torch import Tensor
 from mobilepack.mil.ops import find
 from mobilepack.mil.ops.registry import Kind
 from mobilepack.mil.program import Binding, Constant, Operation
-from mobilepack.mil.tensors import CARRIERS, ROUNDED, static, stored_tensor, unreadable
+from mobilepack.mil.tensors import CARRIERS, FAULTS, ROUNDED, static, stored_tensor, unreadable
 from mobilepack.mil.types import TensorType
 
 
@@ -60,15 +60,15 @@ class Compressed:
         entry = find(self.operation.type, self.opset)
         if entry is None:
             raise unreadable(self.operation, f"no such operator in {self.opset}")
-        values: dict[str, object] = {}
         arguments = self.arguments
-        for parameter in entry.parameters:
-            if parameter.name in arguments:
-                bound = arguments[parameter.name]
-                values[parameter.argument] = self._value(bound, parameter.kind)
         try:
+            values = {
+                parameter.argument: self._value(arguments[parameter.name], parameter.kind)
+                for parameter in entry.parameters
+                if parameter.name in arguments
+            }
             result = entry.kernel(**values)
-        except (RuntimeError, TypeError, ValueError, IndexError) as err:
+        except FAULTS as err:
             raise unreadable(self.operation, str(err)) from err
         tensors = result if isinstance(result, tuple) else (result,)
         kinds = [output.type for output in self.operation.outputs]

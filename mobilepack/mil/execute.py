@@ -11,7 +11,7 @@ from torch import Tensor
 from mobilepack.errors import UsageError
 from mobilepack.mil.bind import Call
 from mobilepack.mil.program import Operation
-from mobilepack.mil.tensors import unreadable
+from mobilepack.mil.tensors import FAULTS, unreadable
 from mobilepack.mil.types import TensorType
 
 Observer = Callable[[Operation, str, Tensor], None]
@@ -80,7 +80,7 @@ def execute(block: PlannedBlock, run: Run) -> None:
                 _show(step, frame, observe)
             for place in step.free:
                 frame[place] = None
-    except (RuntimeError, IndexError, ValueError, TypeError, KeyError) as err:
+    except FAULTS as err:
         raise _failed(step, run, err) from err
 
 

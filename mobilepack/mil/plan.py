@@ -15,7 +15,7 @@ from mobilepack.mil.execute import PlannedBlock, Run, Step, execute
 from mobilepack.mil.ops import OPERATORS, find
 from mobilepack.mil.ops.registry import Kind
 from mobilepack.mil.program import OPSETS, Block, Constant, Function, Operation
-from mobilepack.mil.tensors import unreadable
+from mobilepack.mil.tensors import FAULTS, unreadable
 from mobilepack.mil.types import StateType, TensorType
 from mobilepack.mil.weights import WeightStore
 
@@ -97,7 +97,10 @@ class _Planner:
         for operation in block.operations:
             if self._constant(operation, scope):
                 continue
-            bound, structural = self._bound(operation, scope)
+            try:
+                bound, structural = self._bound(operation, scope)
+            except FAULTS as err:
+                raise unreadable(operation, str(err)) from err
             outputs = tuple(self.place() for _ in operation.outputs)
             drafts.append((operation, bound, outputs, structural))
             scope |= {

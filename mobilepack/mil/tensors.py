@@ -46,6 +46,10 @@ _BITS = {
 ROUNDED = {DType.FLOAT16: torch.float16, **_BITS}
 
 
+# What torch and Python raise where arguments do not fit an operator.
+FAULTS = (RuntimeError, IndexError, ValueError, TypeError, KeyError, ArithmeticError)
+
+
 def stored_tensor(constant: Constant) -> Tensor:
     """Return a constant in the type it is stored in; a view of the file where possible."""
     array = constant.array()

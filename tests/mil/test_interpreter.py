@@ -233,6 +233,38 @@ def test_results_do_not_depend_on_the_memory_for_weights(budget: int, tmp_path: 
     assert torch.allclose(result["c"].flatten(), wanted, rtol=2**-11, atol=2**-11)
 
 
+def test_a_large_program_is_not_copied_however_much_memory_is_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, weight, _ = _large(tmp_path)
+    monkeypatch.setattr("mobilepack.mil.weights.WIDEST_BYTES", 4 * weight.size)
+    runner = Interpreter(open_mlpackage(path))
+    runner.run({"i": torch.tensor([[0]]), "x": torch.zeros(1, 256)})
+    assert runner.weight_memory_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "constants"),
+    [
+        ("transpose", {"perm": np.array([0, 7])}),
+        ("softmax", {"axis": np.zeros(0, "i4")}),
+        ("split", {"num_splits": 0, "axis": 5}),
+        ("slice_by_index", {"begin": np.array([0]), "end": np.array([1]), "stride": np.array([0])}),
+        ("cast", {"dtype": b"complex"}),
+        ("tile", {"reps": np.array([1 << 30, 1 << 30])}),
+    ],
+    ids=["axis", "no-value", "split", "stride", "type", "size"],
+)
+def test_constants_that_do_not_fit_are_one_error(
+    kind: str, constants: dict[str, Any], tmp_path: Path
+) -> None:
+    writer = Writer()
+    x = writer.input("x", (F16, (2, 3)))
+    writer.returns(writer.add(kind, ("y", (F16, (2, 3))), x=x, **constants))
+    with pytest.raises(UsageError, match=f"{kind} 'y'"):
+        _open(writer, tmp_path).run({"x": torch.zeros(2, 3)})
+
+
 def test_functions_of_one_program_share_a_weight(tmp_path: Path) -> None:
     path, weight, _ = _large(tmp_path)
     runner = Interpreter(open_mlpackage(path))
