@@ -49,6 +49,50 @@ def compression_table() -> str:
     return render()
 
 
+def mil_operators() -> str:
+    """Return the table of operators that the interpreter knows, by group."""
+    from mobilepack.mil.ops import GROUPS, OPERATORS
+    from mobilepack.mil.plan import STRUCTURAL
+    from mobilepack.mil.program import OPSETS
+
+    rows = ["| group | operators |", "| --- | --- |"]
+    for group in GROUPS:
+        name = group.__name__.rpartition(".")[2]
+        known = sorted(key for key, entries in OPERATORS.items() if entries[0].group == name)
+        cells = []
+        for key in known:
+            later = [OPSETS[entry.since] for entry in OPERATORS[key] if entry.since > "CoreML5"]
+            again = f" (another meaning since {later[0]})" if len(OPERATORS[key]) > 1 else ""
+            cells.append(f"`{key}`{again}")
+        rows.append(f"| {name.replace('_', ' and ')} | {', '.join(cells)} |")
+    structural = ", ".join(f"`{name}`" for name in sorted(STRUCTURAL))
+    rows.append(f"| control flow, states, constants | {structural} |")
+    count = len(OPERATORS) + len(STRUCTURAL)
+    return f"{count} operators:\n\n" + "\n".join(rows) + "\n"
+
+
+def lint_rules() -> str:
+    """Return the table of the Neural Engine lint's rules."""
+    from mobilepack.mil.lint.run import rules
+
+    rows = [
+        "| id | rule | level | why | remedy | source |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    rows += [
+        f"| {r.id} | {r.name} | {r.level} | {r.why} | {r.remedy} | {r.source} |" for r in rules()
+    ]
+    return "\n".join(rows) + "\n"
+
+
+def mil_benchmark() -> str:
+    """Return the table of `benchmarks/results/mil.json`."""
+    sys.path.insert(0, str(ROOT))  # benchmarks/ is not installed
+    from benchmarks.mil import render
+
+    return render()
+
+
 def target_keys() -> str:
     """Return one table per table of a target file, from the models and their docstrings."""
     return "\n".join(_keys_of(TargetFile, ""))
@@ -95,14 +139,16 @@ def cli_reference() -> str:
             if command is None:
                 raise LookupError(verb)
             pages.append(_help(["mobilepack", verb], command))
+            members = command.commands if isinstance(command, click.Group) else {}
+            pages += [_help(["mobilepack", verb, name], item) for name, item in members.items()]
     return "\n".join(pages)
 
 
 def _help(path: list[str], command: click.Command) -> str:
     settings = {**root.context_settings, "max_content_width": 100, "terminal_width": 100}
     context = click.Context(root, info_name=path[0], **settings)
-    if len(path) > 1:
-        context = click.Context(command, info_name=path[1], parent=context)
+    for name in path[1:]:
+        context = click.Context(command, info_name=name, parent=context)
     text = click.unstyle(command.get_help(context)).strip()
     return f"## {' '.join(path)}\n\n```text\n{text}\n```\n"
 

@@ -79,7 +79,7 @@ def near_misses(name: str, allowed: list[str], limit: int = 3) -> str:
     """
     import difflib
 
-    close = difflib.get_close_matches(name, allowed, n=limit, cutoff=0.5)
+    close = difflib.get_close_matches(name, allowed, n=limit, cutoff=0.55)
     if close:
         return "did you mean " + " or ".join(repr(c) for c in close) + "?"
     return "choose from " + ", ".join(sorted(allowed))

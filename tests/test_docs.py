@@ -42,6 +42,8 @@ def test_commands_in_the_docs_parse(path: Path) -> None:
             continue
         with click.Context(root, info_name="mobilepack") as context:
             command = root.get_command(context, words[0])
+            if isinstance(command, click.Group) and len(words) > 1:
+                command, words = command.get_command(context, words[1]), words[1:]
             assert command is not None, words
             arguments = words[1:]
             if isinstance(command, click.Group) and arguments[:1] not in ([], ["--help"]):

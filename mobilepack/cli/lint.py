@@ -63,7 +63,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     fail_on: str | None,
     as_json: bool,
 ) -> int:
-    """Find what is known to keep a Core ML program off the Neural Engine, or to hurt there.
+    """Find what keeps a Core ML program off the Neural Engine.
 
     X is an .mlpackage or a .pte with Core ML delegates. This is a lint: a clean program may still
     run elsewhere, and only a device can say where; --placement merges what one said.

@@ -27,11 +27,11 @@ Example
 """
 )
 def command() -> None:
-    """Run, show and compare Core ML programs on this machine, without a Mac.
+    """Run, show and compare Core ML programs on this machine.
 
     X is an .mlpackage with an ML Program, or an ExecuTorch .pte with Core ML delegates. The
-    interpreter computes what the program says, each value rounded to its declared type; how Apple's
-    hardware accumulates is not modelled (docs/mil.md).
+    interpreter needs no Mac: it computes what the program says, each value rounded to its declared
+    type; how Apple's hardware accumulates is not modelled (docs/mil.md).
     """
 
 

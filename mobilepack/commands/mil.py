@@ -15,7 +15,7 @@ from mobilepack.mil.program import OPSETS, Function, Program
 
 if TYPE_CHECKING:
     from mobilepack.mil.bind import Rounding
-    from mobilepack.mil.plan import Observer
+    from mobilepack.mil.execute import Observer
     from mobilepack.mil.trace import Comparison, Difference, Traced
 
 

@@ -14,21 +14,12 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from mobilepack.mil.compressed import Compressed
 from mobilepack.mil.ops.registry import Kind, Operator
 from mobilepack.mil.program import Constant, Operation
+from mobilepack.mil.tensors import CARRIERS, ROUNDED, carried, static, stored_tensor, unreadable
 from mobilepack.mil.types import TensorType
-from mobilepack.mil.weights import (
-    CARRIERS,
-    LARGE,
-    ROUNDED,
-    Compressed,
-    Weight,
-    WeightStore,
-    carried,
-    static,
-    stored_tensor,
-    unreadable,
-)
+from mobilepack.mil.weights import LARGE, Weight, WeightStore
 
 Rounding = Literal["declared", "none"]
 Call = Callable[..., Any]

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from mobilepack.errors import UsageError, near_misses
 from mobilepack.mil.bind import Rounding, finisher
-from mobilepack.mil.plan import Observer, Plan, Run, execute, fits, plan_function
+from mobilepack.mil.execute import Observer, Run, execute, fits
+from mobilepack.mil.plan import Plan, plan_function
 from mobilepack.mil.program import Function, NamedType, Program
+from mobilepack.mil.tensors import CARRIERS, ROUNDED
 from mobilepack.mil.types import TensorType
-from mobilepack.mil.weights import CARRIERS, DEFAULT_BUDGET_BYTES, ROUNDED, WeightStore
+from mobilepack.mil.weights import DEFAULT_BUDGET_BYTES, WeightStore
 
 Values = Mapping[str, Tensor | np.ndarray]
 State = dict[str, Tensor]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,53 +10,16 @@ from torch import Tensor
 
 from mobilepack.errors import UsageError
 from mobilepack.mil.bind import Bound, Call, Rounding, Slot, Source, bind, constant_value, finisher
+from mobilepack.mil.compressed import Compressed
+from mobilepack.mil.execute import PlannedBlock, Run, Step, execute
 from mobilepack.mil.ops import OPERATORS, find
 from mobilepack.mil.ops.registry import Kind
 from mobilepack.mil.program import OPSETS, Block, Constant, Function, Operation
+from mobilepack.mil.tensors import FAULTS, unreadable
 from mobilepack.mil.types import StateType, TensorType
-from mobilepack.mil.weights import Compressed, WeightStore, unreadable
+from mobilepack.mil.weights import WeightStore
 
 STRUCTURAL = frozenset({"const", "read_state", "write_state", "cond", "while_loop"})
-Observer = Callable[[Operation, str, Tensor], None]
-
-
-@dataclass(slots=True)
-class Run:
-    """What one call works on."""
-
-    frame: list[Any]
-    states: dict[str, Tensor]
-    observe: Observer | None
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One operator call.
-
-    Attributes:
-        structural: Whether `call` takes the run itself (states, nested blocks) instead of values.
-        free: Places whose values nothing needs afterwards.
-    """
-
-    call: Call
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    free: tuple[int, ...]
-    structural: bool
-    operation: Operation
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedBlock:
-    """Steps, the places of the block's arguments, and its results (a place or a constant)."""
-
-    steps: tuple[Step, ...]
-    inputs: tuple[int, ...]
-    outputs: tuple[int | Tensor, ...]
-
-    def results(self, run: Run) -> tuple[Any, ...]:
-        """Return the block's results after its steps have run."""
-        return tuple(run.frame[o] if isinstance(o, int) else o for o in self.outputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,59 +29,6 @@ class Plan:
     function: Function
     block: PlannedBlock
     places: int
-
-
-def execute(block: PlannedBlock, run: Run) -> None:
-    """Run a block's steps.
-
-    Raises:
-        UsageError: A step's arguments do not fit it.
-    """
-    frame, observe = run.frame, run.observe
-    step = None
-    try:
-        for step in block.steps:
-            if step.structural:
-                result = step.call(run)
-            else:
-                result = step.call(*[frame[i] for i in step.inputs])
-            outputs = step.outputs
-            if len(outputs) == 1:
-                frame[outputs[0]] = result
-            else:
-                for place, value in zip(outputs, result, strict=True):
-                    frame[place] = value
-            if observe is not None:
-                _show(step, frame, observe)
-            for place in step.free:
-                frame[place] = None
-    except (RuntimeError, IndexError, ValueError, TypeError, KeyError) as err:
-        raise _failed(step, run, err) from err
-
-
-def _show(step: Step, frame: list[Any], observe: Observer) -> None:
-    for place, output in zip(step.outputs, step.operation.outputs, strict=True):
-        value = frame[place]
-        kind = output.type
-        if isinstance(kind, TensorType) and kind.shape is not None and not fits(value, kind):
-            raise unreadable(
-                step.operation, f"{output.name!r} is {list(value.shape)}, declared is {kind}"
-            )
-        observe(step.operation, output.name, value)
-
-
-def fits(value: Tensor, kind: TensorType) -> bool:
-    shape = kind.shape or ()
-    return len(shape) == value.dim() and all(
-        want is None or want == have for want, have in zip(shape, value.shape, strict=True)
-    )
-
-
-def _failed(step: Step | None, run: Run, err: Exception) -> UsageError:
-    if step is None:
-        return UsageError("invalid-operation", "cannot run a block", why=str(err), next="report it")
-    shapes = [list(value.shape) for i in step.inputs if isinstance(value := run.frame[i], Tensor)]
-    return unreadable(step.operation, f"{str(err).splitlines()[0]} (its arguments are {shapes})")
 
 
 def plan_function(
@@ -187,7 +97,10 @@ class _Planner:
         for operation in block.operations:
             if self._constant(operation, scope):
                 continue
-            bound, structural = self._bound(operation, scope)
+            try:
+                bound, structural = self._bound(operation, scope)
+            except FAULTS as err:
+                raise unreadable(operation, str(err)) from err
             outputs = tuple(self.place() for _ in operation.outputs)
             drafts.append((operation, bound, outputs, structural))
             scope |= {

@@ -14,8 +14,8 @@ from torch import Tensor
 from mobilepack.errors import UsageError
 from mobilepack.mil.bind import Rounding
 from mobilepack.mil.delegates import CoremlDelegate, Delegates
+from mobilepack.mil.execute import Observer
 from mobilepack.mil.interpreter import Interpreter, State
-from mobilepack.mil.plan import Observer
 from mobilepack.mil.pte import (
     DelegateCall,
     JumpIfFalse,

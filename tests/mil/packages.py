@@ -94,6 +94,22 @@ class Writer:
         self._type(operation.outputs.add(name=output[0]).type, output[1])
         return output[0]
 
+    def compressed(self, kind: str, output: tuple[str, Spec], **attributes: Any) -> str:
+        """Add a constexpr operation as iOS 16 writes it: arguments as attributes."""
+        operation = self.block.operations.add(type=kind)
+        for name, item in attributes.items():
+            value = operation.attributes[name]
+            array, dtype = item if isinstance(item, tuple) else (item, None)
+            if dtype is not None and BY_LABEL[dtype].bits <= 16:
+                array = np.asarray(array)
+                self._type(value.type, (dtype, array.shape))
+                raw = packed(array, BY_LABEL[dtype])
+                value.immediateValue.tensor.bytes.values = raw
+            else:
+                self._value(value, array, dtype)
+        self._type(operation.outputs.add(name=output[0]).type, output[1])
+        return output[0]
+
     def returns(self, *names: str) -> None:
         """Name the results."""
         self.block.outputs.extend(names)

@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import nn
 
+from mobilepack.mil.compressed import Compressed
 from mobilepack.mil.interpreter import Interpreter
 from mobilepack.mil.mlpackage import open_mlpackage
-from mobilepack.mil.weights import Compressed, Constant
+from mobilepack.mil.program import Constant
 from tests.mil.convert import convert, save, silent
 from tests.mil.single import coremltools
 

@@ -233,6 +233,38 @@ def test_results_do_not_depend_on_the_memory_for_weights(budget: int, tmp_path: 
     assert torch.allclose(result["c"].flatten(), wanted, rtol=2**-11, atol=2**-11)
 
 
+def test_a_large_program_is_not_copied_however_much_memory_is_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, weight, _ = _large(tmp_path)
+    monkeypatch.setattr("mobilepack.mil.weights.WIDEST_BYTES", 4 * weight.size)
+    runner = Interpreter(open_mlpackage(path))
+    runner.run({"i": torch.tensor([[0]]), "x": torch.zeros(1, 256)})
+    assert runner.weight_memory_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "constants"),
+    [
+        ("transpose", {"perm": np.array([0, 7])}),
+        ("softmax", {"axis": np.zeros(0, "i4")}),
+        ("split", {"num_splits": 0, "axis": 5}),
+        ("slice_by_index", {"begin": np.array([0]), "end": np.array([1]), "stride": np.array([0])}),
+        ("cast", {"dtype": b"complex"}),
+        ("tile", {"reps": np.array([1 << 30, 1 << 30])}),
+    ],
+    ids=["axis", "no-value", "split", "stride", "type", "size"],
+)
+def test_constants_that_do_not_fit_are_one_error(
+    kind: str, constants: dict[str, Any], tmp_path: Path
+) -> None:
+    writer = Writer()
+    x = writer.input("x", (F16, (2, 3)))
+    writer.returns(writer.add(kind, ("y", (F16, (2, 3))), x=x, **constants))
+    with pytest.raises(UsageError, match=f"{kind} 'y'"):
+        _open(writer, tmp_path).run({"x": torch.zeros(2, 3)})
+
+
 def test_functions_of_one_program_share_a_weight(tmp_path: Path) -> None:
     path, weight, _ = _large(tmp_path)
     runner = Interpreter(open_mlpackage(path))
@@ -249,3 +281,44 @@ def test_the_memory_of_weights_beyond_the_budget_is_that_of_the_mapped_file(tmp_
     runner = Interpreter(open_mlpackage(path), budget_bytes=0)
     runner.run({"i": torch.tensor([[0]]), "x": torch.zeros(1, 256)})
     assert runner.weight_memory_bytes == 0
+
+
+def test_compressed_constants_of_ios_16_are_attributes(tmp_path: Path) -> None:
+    writer = Writer(opset="CoreML6")
+    spec = ("fp16", (2, 3))
+    names = [
+        writer.compressed(
+            "constexpr_affine_dequantize",
+            ("a", spec),
+            quantized_data=([[1, 2, 3], [250, 251, 252]], "uint8"),
+            zero_point=([1, 250], "uint8"),
+            scale=([0.5, 2.0], "fp16"),
+            axis=0,
+        ),
+        writer.compressed(
+            "constexpr_lut_to_dense",
+            ("b", spec),
+            indices=([0b11100100, 0b00000001], "uint8"),
+            lut=([0.0, 10.0, 20.0, 30.0], "fp16"),
+            shape=([2, 3], "uint32"),
+        ),
+        writer.compressed(
+            "constexpr_sparse_to_dense",
+            ("c", spec),
+            nonzero_data=([7.0, 8.0], "fp16"),
+            mask=([0b00010010], "uint8"),
+            shape=([2, 3], "uint32"),
+        ),
+        writer.compressed(
+            "constexpr_cast",
+            ("d", ("fp32", (2, 3))),
+            source_val=([[1, 2, 3], [4, 5, 6]], "fp16"),
+            output_dtype=b"fp32",
+        ),
+    ]
+    writer.returns(*names)
+    result = _open(writer, tmp_path).run({})
+    assert result["a"].tolist() == [[0, 0.5, 1], [0, 2, 4]]
+    assert result["b"].tolist() == [[0, 10, 20], [30, 10, 0]]
+    assert result["c"].tolist() == [[0, 7, 0], [0, 8, 0]]
+    assert result["d"].tolist() == [[1, 2, 3], [4, 5, 6]]
