@@ -108,7 +108,8 @@ def verify(
     result = runner.run(package.root, plan, log=folder.log, limits=limits, on_progress=on_progress)
     folder.write("run_result.json", result)
     rung = _RUNGS[runner.device.kind]
-    judge = Judge(reference, rung, measured_floor(reference), options.max_ppl_ratio)
+    floor, recipe = measured_floor(reference), build.recipe.linear
+    judge = Judge(reference, rung, floor, options.max_ppl_ratio, recipe)
     rows = _with_other_rungs(judge.rows(checks, result), rung)
     parity = _parity(package, judge, rows, runner.device.id, folder)
     folder.write("parity.json", parity)

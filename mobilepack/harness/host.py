@@ -6,11 +6,14 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from mobilepack.backends.qnn.field_errors import cause_of
+from mobilepack.contract.manifest import Manifest
+from mobilepack.contract.package import MANIFEST
 from mobilepack.contract.run_plan import RunPlan
 from mobilepack.contract.run_result import RunResult
 from mobilepack.errors import RunFailedError
@@ -73,7 +76,7 @@ class HostHarness:
             plan_path, result_path = Path(folder) / "run_plan.json", Path(folder) / "result.json"
             plan_path.write_text(plan.to_json())
             argv = (*self._child, "run", str(package.resolve()), str(plan_path), str(result_path))
-            with Child(argv, log=log, env=child_env()) as child:
+            with Child(argv, log=log, env=environment(package)) as child:
                 watch = _Watch(child, log, limits)
                 watch.run_to_end(on_progress)
             if not result_path.is_file():
@@ -111,7 +114,7 @@ class HostSession:
             plan_path = Path(folder) / "run_plan.json"
             plan_path.write_text(plan.to_json())
             argv = (*child, "serve", str(package.resolve()), str(plan_path))
-            self._child = Child(argv, log=log, env=child_env())
+            self._child = Child(argv, log=log, env=environment(package))
             try:
                 loaded = _Watch(self._child, log, limits).loaded()
             except BaseException:
@@ -233,6 +236,9 @@ class _Watch:
         return RunFailedError(code, what, why=why, next=f"read the whole log: {self._log}")
 
     def _with_log(self, why: str) -> str:
+        cause = cause_of(self._log.read_text(errors="replace")) if self._log.is_file() else None
+        if cause is not None:
+            return f"{why}: {cause.cause} ({cause.quote}); {cause.remedy}"
         words = last_words(self._log)
         return f"{why}; its last words: {words}" if words else why
 
@@ -245,3 +251,22 @@ def last_words(log: Path) -> str:
         return ""
     said = [line.strip() for line in lines if line.strip() and not line.startswith(_NOISE)]
     return " | ".join(said[-_LAST_WORDS:])
+
+
+def environment(package: Path) -> Mapping[str, str]:
+    """Return the environment of the child that runs a package's program.
+
+    Raises:
+        MissingError: The program needs Qualcomm's libraries, and they are not here.
+        RunFailedError: They are older than those that compiled it.
+    """
+    path = package / MANIFEST
+    manifest = Manifest.read(path) if path.is_file() else None
+    if manifest is None or manifest.plan.backend != "qnn":
+        return child_env()
+    from mobilepack.backends.qnn.probe import usable_sdk
+    from mobilepack.backends.qnn.versions import check_runtime
+
+    sdk = usable_sdk()
+    check_runtime(manifest.runtime_version, sdk.version, "this machine")
+    return sdk.environment()
