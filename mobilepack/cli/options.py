@@ -142,7 +142,20 @@ def shape_options(function: F) -> F:
 
 
 def target_option(function: F) -> F:
-    """Add the repeatable `--target`."""
+    """Add the repeatable `--target` and what belongs to the target of a SoC."""
+    function = click.option(
+        "--qnn-sdk",
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="FOLDER",
+        help="QAIRT SDK to use for qnn. Default: $QNN_SDK_ROOT, else the libraries of"
+        " mobilepack[qnn].",
+    )(function)
+    function = click.option(
+        "--soc-model",
+        metavar="NAME",
+        help="SoC to compile for, for example SM8750 (`getprop ro.soc.model`). Default: the"
+        " target's.",
+    )(function)
     return click.option(
         "--target",
         "targets",
@@ -270,7 +283,10 @@ def asked_for(values: Mapping[str, Any], out: Path = DEFAULT_OUT) -> BuildOption
     from mobilepack.pipeline.plan import Choices
 
     group = values["group_size"]
-    names = ("linear", "embedding", "kv_cache", "max_seq_len", "prefill_chunk", "lowering")
+    names = (
+        *("linear", "embedding", "kv_cache", "max_seq_len", "prefill_chunk", "lowering"),
+        *("soc_model", "qnn_sdk"),
+    )
     compression = CompressionChoices(
         values["prune"], values["prune_vocab"], values["calibrate"], values["calib"]
     )

@@ -95,7 +95,12 @@ def _one(model: LoadedModel, plan: BuildPlan, options: BuildOptions, on_stage: O
         from mobilepack.pipeline.build import build_package
 
         manifest = build_package(
-            model, plan, options.out, Stages(on_stage), options.choices.compression
+            model,
+            plan,
+            options.out,
+            Stages(on_stage),
+            options.choices.compression,
+            options.choices.qnn_sdk,
         )
         return Built(folder, manifest, up_to_date=False)
 

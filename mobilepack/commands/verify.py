@@ -110,9 +110,9 @@ def verify(
     limits = Limits.within(options.timeout_s)
     result = runner.run(package.root, plan, log=folder.log, limits=limits, on_progress=on_progress)
     folder.write("run_result.json", result)
-    judge = Judge(
-        reference, _RUNGS[runner.device.kind], measured_floor(reference), options.max_ppl_ratio
-    )
+    floor, recipe = measured_floor(reference), build.recipe.linear
+    rung = _RUNGS[runner.device.kind]
+    judge = Judge(reference, rung, floor, options.max_ppl_ratio, recipe)
     rows = judge.rows(checks, result)
     if runner.device.kind != "host":
         with_host = replace(judge, rung="program on host")

@@ -63,11 +63,15 @@ class BuildPlan(Contract):
     """Everything that decides the bytes of a package; its sha256 is the `plan_id`.
 
     Attributes:
+        soc_model: The chip that the program is compiled for; None where any will do.
+        calibration_sha256: Of the text whose activations decide the quantisation; None without.
         compression: What is done to the weights before they are lowered; None for nothing.
     """
 
     target: str
     backend: str
+    soc_model: str | None = None
+    calibration_sha256: str | None = None
     model: ModelIdentity
     recipe: Recipe
     max_seq_len: int = Field(ge=2)
@@ -220,6 +224,8 @@ class Manifest(Contract):
 
     Attributes:
         static: How to call the program if its methods are `prefill` and `decode`, else None.
+        runtime_version: Of the delegate's libraries that compiled the program; a device needs the
+            same or newer ones. None where the delegate is part of ExecuTorch.
         compression: What became of the weights before they were lowered; None if nothing did.
     """
 
@@ -230,6 +236,7 @@ class Manifest(Contract):
     files: tuple[FileEntry, ...]
     methods: tuple[Method, ...]
     static: StaticForm | None = None
+    runtime_version: str | None = None
     metadata: dict[str, int | bool | tuple[int, ...]]
     placement: Placement
     weights: tuple[WeightFormat, ...]

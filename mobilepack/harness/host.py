@@ -5,11 +5,13 @@ from __future__ import annotations
 import platform
 import sys
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from mobilepack.contract.manifest import Manifest
+from mobilepack.contract.package import MANIFEST
 from mobilepack.contract.run_plan import RunPlan
 from mobilepack.contract.run_result import RunResult
 from mobilepack.harness.base import NO_HURRY, Device, Limits, OnProgress, silent
@@ -62,7 +64,7 @@ class HostHarness:
             plan_path, result_path = Path(folder) / "run_plan.json", Path(folder) / "result.json"
             plan_path.write_text(plan.to_json())
             argv = (*self._child, "run", str(package.resolve()), str(plan_path), str(result_path))
-            with Child(argv, log=log, env=child_env()) as child:
+            with Child(argv, log=log, env=environment(package)) as child:
                 watch = Watch(child, log, limits)
                 watch.run_to_end(on_progress)
             if not result_path.is_file():
@@ -100,7 +102,7 @@ class HostSession:
             plan_path = Path(folder) / "run_plan.json"
             plan_path.write_text(plan.to_json())
             argv = (*child, "serve", str(package.resolve()), str(plan_path))
-            self._child = Child(argv, log=log, env=child_env())
+            self._child = Child(argv, log=log, env=environment(package))
             try:
                 loaded = Watch(self._child, log, limits).loaded()
             except BaseException:
@@ -164,3 +166,22 @@ class HostSession:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def environment(package: Path) -> Mapping[str, str]:
+    """Return the environment of the child that runs a package's program.
+
+    Raises:
+        MissingError: The program needs Qualcomm's libraries, and they are not here.
+        RunFailedError: They are older than those that compiled it.
+    """
+    path = package / MANIFEST
+    manifest = Manifest.read(path) if path.is_file() else None
+    if manifest is None or manifest.plan.backend != "qnn":
+        return child_env()
+    from mobilepack.backends.qnn.probe import usable_sdk
+    from mobilepack.backends.qnn.versions import check_runtime
+
+    sdk = usable_sdk()
+    check_runtime(manifest.runtime_version, sdk.version, "this machine")
+    return sdk.environment()

@@ -22,13 +22,15 @@ from typing import Any
 import numpy as np
 
 from mobilepack.contract.base import Contract, write_atomically
-from mobilepack.contract.manifest import RECURRENT
+from mobilepack.contract.manifest import RECURRENT, Manifest
+from mobilepack.contract.package import MANIFEST
 from mobilepack.contract.run_plan import RunPlan
 from mobilepack.contract.run_result import Environment, Memory, RunResult
 from mobilepack.harness import machine, talk
 from mobilepack.harness.base import Progress
 from mobilepack.harness.runner import Clock, Logits, Refeeding, Step, TokenArray, run_items
 from mobilepack.harness.serve import Emit, LineReader, serve
+from mobilepack.harness.static_program import StaticProgram
 from mobilepack.harness.weight_cache import WeightCache
 
 _OPERATORS = (
@@ -149,6 +151,13 @@ class _Program:
         return last
 
 
+def _static_manifest(package: Path) -> Manifest | None:
+    """Return the manifest of a program in the static form, None for any other."""
+    path = package / MANIFEST
+    manifest = Manifest.read(path) if path.is_file() else None
+    return None if manifest is None or manifest.static is None else manifest
+
+
 @dataclass(frozen=True, slots=True)
 class _Opened:
     """A loaded program, the threads of the pool, and what the load took and did."""
@@ -163,7 +172,12 @@ def _open(bindings: Any, package: Path, plan: RunPlan) -> _Opened:
     bindings._unsafe_reset_threadpool(plan.threads or machine.physical_cores())
     cache = _weight_cache(plan.weight_cache) if plan.weight_cache else None
     start = time.monotonic_ns()
-    program = _Program(bindings, package / plan.program, plan.method)
+    static = _static_manifest(package)
+    program: _Program | StaticProgram
+    if static is None:
+        program = _Program(bindings, package / plan.program, plan.method)
+    else:
+        program = StaticProgram(bindings, package / plan.program, static)
     load_ns = time.monotonic_ns() - start
     kept = cache.outcome() if cache else "off"
     step = Refeeding(program, plan.prefill_chunk) if RECURRENT in program.methods else program

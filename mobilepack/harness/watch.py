@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from mobilepack.backends.qnn.field_errors import cause_of
 from mobilepack.errors import RunFailedError
 from mobilepack.harness.base import Limits, OnProgress, Progress
 from mobilepack.harness.talk import Event, Failed, ItemBegins, Loaded, parse_event
@@ -80,6 +81,9 @@ class Watch:
         return RunFailedError(code, what, why=why, next=f"read the whole log: {self._log}")
 
     def _with_log(self, why: str) -> str:
+        cause = cause_of(self._log.read_text(errors="replace")) if self._log.is_file() else None
+        if cause is not None:
+            return f"{why}: {cause.cause} ({cause.quote}); {cause.remedy}"
         words = last_words(self._log)
         return f"{why}; its last words: {words}" if words else why
 

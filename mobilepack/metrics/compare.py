@@ -40,13 +40,20 @@ def measured(name: str, value: float, limits: Limits) -> Measured:
 
 
 def compare(
-    reference: Rows, candidate: Rows, index: ReferenceIndex, limits: Limits
+    reference: Rows,
+    candidate: Rows,
+    index: ReferenceIndex,
+    limits: Limits,
+    tie_margin: float = TIE_MARGIN_OVER_STD,
 ) -> tuple[Measured, ...]:
-    """Return every metric of two sets of rows of the same positions."""
+    """Return every metric of two sets of rows of the same positions.
+
+    `tie_margin`: logits that are closer, in standard deviations of all, may swap.
+    """
     r, c = reference.sampled, candidate.sampled
     kl = kl_rows(reference, candidate, index.sample_ids, index.vocab_size)
     cosines = parity.cosine(r, c)
-    margin = TIE_MARGIN_OVER_STD * float(r.astype(np.float64).std())
+    margin = tie_margin * float(r.astype(np.float64).std())
     values = {
         "rms_over_std": parity.rms_over_std(r, c),
         "cosine_min": float(cosines.min()),

@@ -11,7 +11,7 @@ from mobilepack.contract.run_result import Generated, Row, RunResult
 from mobilepack.metrics import compare, tolerance
 from mobilepack.metrics.checks import Check, Checks
 from mobilepack.metrics.parity import greedy_prefix
-from mobilepack.metrics.tolerance import Limit, Limits
+from mobilepack.metrics.tolerance import TIE_MARGIN_OVER_STD, Limit, Limits
 
 _EAGER: dict[Variant, Rung] = {"fp32": "eager fp32", "quantised": "eager quantised"}
 _SELF = "decode steps against whole prefills of the same tokens"
@@ -24,12 +24,14 @@ class Judge:
     Attributes:
         rung: Where the program ran.
         max_ppl_ratio: Limit of PPL(program) / PPL(eager fp32), None to report it only.
+        recipe: How linear layers are computed, as in `Recipe.linear`.
     """
 
     reference: Reference
     rung: Rung
     floor: PerturbationFloor | None
     max_ppl_ratio: float | None
+    recipe: str = "8da4w"
 
     @property
     def top(self) -> Variant:
@@ -39,9 +41,14 @@ class Judge:
     @property
     def limits(self) -> Limits:
         """Limits of the program against that variant."""
-        if self.top == "fp32":
+        if self.top == "fp32" and self.recipe != "fp16":
             return tolerance.fp32_limits()
-        return tolerance.quantised_limits(self.floor)
+        return tolerance.limits_of(self.recipe, self.floor)
+
+    @property
+    def tie_margin(self) -> float:
+        """Distance in standard deviations within which logits may swap."""
+        return tolerance.HALF_TIE_MARGIN if self.recipe == "fp16" else TIE_MARGIN_OVER_STD
 
     def rows(self, checks: Checks, result: RunResult) -> tuple[ParityRow, ...]:
         """Return the ladder, top first."""
@@ -88,7 +95,7 @@ class Judge:
             return compare.failed_row(self.rung, against, check.name, problem)
         expected = self._expected(self.top, [check], found)
         metrics = compare.compare(
-            expected, compare.as_arrays(found), self.reference.index, self.limits
+            expected, compare.as_arrays(found), self.reference.index, self.limits, self.tie_margin
         )
         return compare.judged_row(self.rung, against, check.name, len(found), metrics)
 
@@ -104,7 +111,7 @@ class Judge:
             why = problem or other or "the run lacks decode steps"
             return compare.failed_row(self.rung, self.rung, _SELF, why)
         pair = (compare.as_arrays(prefilled), compare.as_arrays(decoded))
-        metrics = compare.compare(*pair, self.reference.index, self.limits)
+        metrics = compare.compare(*pair, self.reference.index, self.limits, self.tie_margin)
         return compare.judged_row(self.rung, self.rung, _SELF, len(decoded), metrics)
 
     def _whole_cache(self, checks: Checks, rows: Sequence[Row]) -> list[ParityRow]:
@@ -121,7 +128,7 @@ class Judge:
             pair.append({row.position: row for row in found})
         shared = sorted(pair[0].keys() & pair[1].keys())
         first, second = (compare.as_arrays([side[p] for p in shared]) for side in pair)
-        metrics = compare.compare(first, second, self.reference.index, self.limits)
+        metrics = compare.compare(first, second, self.reference.index, self.limits, self.tie_margin)
         return [compare.judged_row(self.rung, self.rung, name, len(shared), metrics)]
 
     def _against_fp32(self, checks: Checks, rows: Sequence[Row]) -> list[ParityRow]:
@@ -163,7 +170,7 @@ class Judge:
         limits: Limits = {}
         if self.top == "fp32":
             std = float(self.reference.rows["fp32"].sampled.std())
-            margin = tolerance.TIE_MARGIN_OVER_STD * std
+            margin = self.tie_margin * std
             tied = [i for i, gap in enumerate(reference.gaps[: len(expected)]) if gap <= margin]
             why = "all of it" + (", up to a tie" if tied else "")
             limits["greedy_prefix_tokens"] = Limit(min([*tied, len(expected)]), why)

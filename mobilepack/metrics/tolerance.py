@@ -28,6 +28,15 @@ QUANTISED_COSINE_MIN = 0.995
 QUANTISED_KL_MAX = 1e-2
 """Measured 1.7e-3 on random weights; a wrong scale or layout gives 0.1 and more."""
 
+HALF_COSINE_MIN = 0.9999
+HALF_TOP1_MIN = 0.99
+"""fp16 on the HTP against eager fp32, trained weights (the embedded model)."""
+HALF_TIE_MARGIN = 0.03
+"""Standard deviations; the RMS of the error is 2.3e-3 of one (52.9 dB, the embedded model), and two
+logits may each move by six times that."""
+STATIC_COSINE_MIN = 0.999
+"""16a4w and 16a8w on the HTP against their fake-quantised model, trained weights."""
+
 RMS_OVER_STD_CAP = 0.12
 """No floor raises the limit above this: random weights, the most chaotic case, measured 2.8e-2 to
 4.2e-2 (SmolLM2-135M's shape). A reference whose own floor is larger proves nothing."""
@@ -69,6 +78,38 @@ def fp32_limits() -> Limits:
             1.0, f"ties excepted: logits within {TIE_MARGIN_OVER_STD:g} standard deviations"
         ),
     }
+
+
+def limits_of(recipe: str, floor: PerturbationFloor | None) -> Limits:
+    """Return the limits of a program of a recipe against the eager model that it must equal."""
+    if recipe == "fp32":
+        return fp32_limits()
+    if recipe == "fp16":
+        return half_limits()
+    return static_limits(floor) if recipe.startswith("16a") else quantised_limits(floor)
+
+
+def half_limits() -> Limits:
+    """Return the limits of a program in half precision against eager fp32."""
+    return {
+        "cosine_min": Limit(HALF_COSINE_MIN, "11-bit significands; measured 0.99992 and above"),
+        "top1_agreement_but_ties": Limit(
+            HALF_TOP1_MIN, f"ties excepted: logits within {HALF_TIE_MARGIN:g} standard deviations"
+        ),
+    }
+
+
+def static_limits(floor: PerturbationFloor | None) -> Limits:
+    """Return the limits of a program with 16-bit activations against its fake-quantised model.
+
+    They are cosine's: 16-bit roundings fall otherwise where sums have another order. A model whose
+    own noise is larger is judged by its noise, within a cap.
+    """
+    least, why = STATIC_COSINE_MIN, "measured 0.9993 and above on trained weights"
+    if floor is not None and 1 - FLOOR_FACTOR * (1 - floor.cosine_min) < least:
+        least = max(QUANTISED_COSINE_CAP, 1 - FLOOR_FACTOR * (1 - floor.cosine_min))
+        why = f"{FLOOR_FACTOR:g}x the measured perturbation floor"
+    return {"cosine_min": Limit(least, why)}
 
 
 def quantised_limits(floor: PerturbationFloor | None) -> Limits:

@@ -90,13 +90,17 @@ class Decoder(nn.Module):
 
     def _logits(self, x: torch.Tensor) -> torch.Tensor:
         spec = self.spec
-        x = self._norm("norm", spec.norm, x)
+        x = self._headed(self._norm("norm", spec.norm, x))
         if spec.table_size != spec.hidden_size:
             x = self._linear("project_out", x)
         logits = self._linear("head", x)
         if spec.logit_softcap is not None:
             logits = torch.tanh(logits * (1 / spec.logit_softcap)) * spec.logit_softcap
         return logits
+
+    def _headed(self, x: torch.Tensor) -> torch.Tensor:
+        """Return what goes to the head; the layers have left the last token only."""
+        return x
 
     def _linear(self, name: str, x: torch.Tensor) -> torch.Tensor:
         module: Linear = getattr(self, name)

@@ -65,7 +65,7 @@ class StaticCall:
     def mask(self, window: int, groups: int) -> Tensor:
         """Return a mask for scores [1, kv_heads, groups * T, past + T]."""
         mask = self.masks[window]
-        if groups == 1 or self.length == 1:
+        if groups == 1:
             return mask
         key = window * 4096 + groups
         return self.once("mask", key, lambda: torch.cat([mask] * groups, 2))
@@ -112,14 +112,15 @@ class _Static:
         call = cast(StaticCall, position)
         split, half = _split(x, heads, call.length), cos.shape[1]
         c, s = (call.rows(table).view(1, -1, 1, half) for table in (cos, sin))
-        pairs, rest = split[..., : 2 * half], split[..., 2 * half :]
+        partly = split.shape[-1] > 2 * half
+        pairs = split[..., : 2 * half] if partly else split
         if interleaved:
             a, b = pairs[..., ::2], pairs[..., 1::2]
             turned = torch.stack([a * c - b * s, b * c + a * s], -1).flatten(-2)
         else:
             a, b = pairs[..., :half], pairs[..., half:]
             turned = torch.cat([a * c - b * s, b * c + a * s], -1)
-        return torch.cat([turned, rest], -1) if rest.shape[-1] else turned
+        return torch.cat([turned, split[..., 2 * half :]], -1) if partly else turned
 
     @staticmethod
     def positions(x: Tensor, table: Tensor, position: Position, offset: int) -> Tensor:
@@ -164,7 +165,7 @@ class _Static:
 
     @staticmethod
     def last_token(x: Tensor) -> Tensor:
-        return x[:, :, -1:] if x.shape[2] > 1 else x
+        return x  # taken before the head, see `StaticDecoder`
 
     @staticmethod
     def activation(x: Tensor, kind: Activation) -> Tensor:

@@ -26,6 +26,7 @@ from mobilepack.pipeline.lower import (
 )
 from mobilepack.pipeline.package import PROGRAM, ProgramFacts, copy_companions, write_manifest
 from mobilepack.pipeline.program import write_program
+from mobilepack.pipeline.qnn import QnnChoices, build_qnn, check_model, qnn_passages
 from mobilepack.pipeline.reference import Eager, Passage, choose_passages, record_reference
 from mobilepack.pipeline.stages import Stages
 from mobilepack.pipeline.workspace import working
@@ -41,6 +42,7 @@ def build_package(
     out: Path,
     stages: Stages,
     choices: CompressionChoices = NOTHING,
+    qnn_sdk: Path | None = None,
 ) -> Manifest:
     """Build a package under `out`; the caller holds the lock of its target.
 
@@ -50,6 +52,7 @@ def build_package(
         out: Folder of packages.
         stages: Timed.
         choices: Files that the plan's compression was made from.
+        qnn_sdk: A QAIRT SDK of the user's own.
 
     Raises:
         MobilepackError: A stage failed; nothing half-written stays except what a new build of the
@@ -60,8 +63,12 @@ def build_package(
         model = compressed.model
         tokenizer = Tokenizer.open(model.checkpoint.folder)
         passages = reference_passages(model, plan)  # first, for it may refuse the tokenizer
+        if plan.backend == "qnn":
+            check_model(model)
+            passages = qnn_passages(passages, plan.max_seq_len)
         with working(out, plan.target, content_id(plan)) as workspace:
-            facts, report = _program(compressed, plan, passages, workspace.folder, stages)
+            qnn = QnnChoices(qnn_sdk, choices.text)
+            facts, report = _program(compressed, plan, passages, workspace.folder, stages, qnn)
             with stages.stage("package"):
                 copy_companions(model, tokenizer, workspace.folder)
                 manifest = write_manifest(
@@ -92,6 +99,7 @@ def _program(
     passages: tuple[Passage, ...],
     folder: Path,
     stages: Stages,
+    qnn: QnnChoices,
 ) -> tuple[ProgramFacts, CompressionReport | None]:
     model = compressed.model
     with stages.stage("export"):
@@ -105,6 +113,9 @@ def _program(
     compressed = chosen_numbers(compressed, plan, exported, tables, folder, stages)
     model = compressed.model
     metadata = runner_metadata(model, plan)
+    if plan.backend == "qnn":
+        facts = build_qnn(model, plan, qnn, exported, tables, passages, metadata, folder, stages)
+        return facts, compressed.report
     facts = _lowered(model, plan, exported, tables, metadata, folder / PROGRAM, stages)
     if not (folder / "reference" / INDEX).exists():
         ids = [passage.token_ids for passage in passages]

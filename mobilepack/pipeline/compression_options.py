@@ -41,15 +41,21 @@ NOTHING = CompressionChoices()
 
 
 def compression_for(
-    choices: CompressionChoices, spec: DecoderSpec, recipe: Recipe
+    choices: CompressionChoices, spec: DecoderSpec, recipe: Recipe, *, reads_text: bool = False
 ) -> Compression | None:
     """Return what is to be done, None for nothing.
+
+    Args:
+        choices: What the user asked for.
+        spec: The model.
+        recipe: How weights are stored.
+        reads_text: Something else looks at the text too.
 
     Raises:
         UsageError: A form is unknown, choices contradict each other or the model, or a file cannot
             be read.
     """
-    if choices == NOTHING:
+    if choices == NOTHING or (reads_text and choices == CompressionChoices(text=choices.text)):
         return None
     dropped: set[int] = set()
     width, sparsity = 0.0, None
@@ -63,10 +69,10 @@ def compression_for(
             sparsity = _sparsity(text, value)
         else:
             raise _unknown(text, "it is given twice" if kind in ("width", "wanda") else "")
-    if choices.calibrate and recipe.linear == "fp32":
+    if choices.calibrate and recipe.linear != "8da4w":
         raise UsageError(
-            "calibrated-fp32",
-            f"cannot calibrate fp32 weights with {choices.calibrate}",
+            "calibrated-fp32" if recipe.linear == "fp32" else "calibrated-recipe",
+            f"cannot calibrate {recipe.linear} weights with {choices.calibrate}",
             why="calibration chooses 4-bit integers",
             next="leave --calibrate out, or choose --recipe 8da4w",
         )
@@ -78,7 +84,7 @@ def compression_for(
             next="leave --calibrate and --prune wanda out; layers and --prune-vocab work",
         )
     looks = bool(width or sparsity or choices.calibrate in ("gptq", "awq"))
-    if choices.text is not None and not looks:
+    if choices.text is not None and not looks and not reads_text:
         raise UsageError(
             "unread-text",
             f"nothing would read {choices.text}",
@@ -86,12 +92,12 @@ def compression_for(
             next="leave --calib out",
         )
     return Compression(
-        vocabulary_sha256=None if choices.vocabulary is None else _sha256(choices.vocabulary),
+        vocabulary_sha256=None if choices.vocabulary is None else text_sha256(choices.vocabulary),
         dropped_layers=tuple(sorted(dropped)),
         width=width,
         sparsity=sparsity,
         calibration=choices.calibrate,
-        text_sha256=_sha256(choices.text) if looks else None,
+        text_sha256=text_sha256(choices.text) if looks else None,
     )
 
 
@@ -138,7 +144,8 @@ def _unknown(text: str, why: str = "") -> UsageError:
     )
 
 
-def _sha256(path: Path | None) -> str:
+def text_sha256(path: Path | None) -> str:
+    """Return the sha256 of a text file's content, or of the embedded corpus."""
     text = repr(corpus_documents()) if path is None else calibration_text(path)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -19,6 +19,7 @@ from mobilepack.contract.manifest import (
     Method,
     Placement,
     StageCost,
+    StaticForm,
     TensorSpec,
     TokenizerInfo,
     WeightFormat,
@@ -32,12 +33,21 @@ _CONFIGS = ("config.json", "generation_config.json")
 
 @dataclass(frozen=True, slots=True)
 class ProgramFacts:
-    """What the lowering knows about the program it made."""
+    """What the lowering knows about the program it made.
+
+    Attributes:
+        methods: Empty for the dynamic form's one method.
+        static: How to call the methods of the static form.
+        runtime_version: As in `Manifest`.
+    """
 
     metadata: Mapping[str, int | bool | tuple[int, ...]]
     placement: Placement
     weights: tuple[WeightFormat, ...]
     memory: MemorySplit
+    methods: tuple[Method, ...] = ()
+    static: StaticForm | None = None
+    runtime_version: str | None = None
 
 
 def copy_companions(model: LoadedModel, tokenizer: Tokenizer, folder: Path) -> None:
@@ -64,7 +74,9 @@ def write_manifest(  # noqa: PLR0913  what a manifest is made of
         plan=plan,
         parameters=model.weights.parameters(),
         files=tuple(_entries(folder)),
-        methods=(_forward(model, plan),),
+        methods=facts.methods or (_forward(model, plan),),
+        static=facts.static,
+        runtime_version=facts.runtime_version,
         metadata=dict(facts.metadata),
         placement=facts.placement,
         weights=facts.weights,
@@ -101,7 +113,7 @@ def _forward(model: LoadedModel, plan: BuildPlan) -> Method:
 
 def _quantised_share(weights: tuple[WeightFormat, ...]) -> float:
     total = sum(row.parameters for row in weights)
-    plain = sum(row.parameters for row in weights if row.format == "fp32")
+    plain = sum(row.parameters for row in weights if row.format in ("fp32", "fp16"))
     return (total - plain) / total
 
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from importlib import metadata
+from pathlib import Path
 
 from mobilepack.contract.manifest import BuildPlan, Lowering, ModelIdentity, Recipe
 from mobilepack.errors import UsageError
 from mobilepack.models.spec import DecoderSpec
 from mobilepack.models.weights import LoadedModel
-from mobilepack.pipeline.compression_options import CompressionChoices, compression_for
-from mobilepack.target import Target
+from mobilepack.pipeline.compression_options import (
+    CompressionChoices,
+    compression_for,
+    text_sha256,
+)
+from mobilepack.soc import Soc, load_soc
+from mobilepack.target import RECIPES, Target
 from mobilepack.version import exact_version
 
 TOOLCHAIN = ("torch", "executorch", "torchao")
@@ -26,6 +32,8 @@ class Choices:
         prefill_chunk: Longest run of tokens in one call.
         lowering: `fast`, or `reference` for ExecuTorch's own.
         compression: What is done to the weights.
+        soc_model: The chip to compile for, for targets that are compiled for one.
+        qnn_sdk: A QAIRT SDK of the user's own.
     """
 
     linear: str | None = None
@@ -36,6 +44,8 @@ class Choices:
     prefill_chunk: int | None = None
     lowering: Lowering = "fast"
     compression: CompressionChoices = field(default_factory=CompressionChoices)
+    soc_model: str | None = None
+    qnn_sdk: Path | None = None
 
 
 def plan_build(model: LoadedModel, target: Target, choices: Choices) -> BuildPlan:
@@ -46,11 +56,15 @@ def plan_build(model: LoadedModel, target: Target, choices: Choices) -> BuildPla
     """
     max_seq_len, prefill_chunk = lengths_for(model.spec, target, choices)
     recipe = recipe_for(target, choices)
+    soc = soc_for(target, choices)
     if choices.lowering == "reference":
         check_reference(model.spec)
+    looks = target.backend == "qnn" and recipe.linear != "fp16"
     return BuildPlan(
-        target=target.name,
+        target=target_id(target, choices, soc),
         backend=target.backend,
+        soc_model=None if soc is None else soc.model,
+        calibration_sha256=text_sha256(choices.compression.text) if looks else None,
         model=ModelIdentity(
             source=str(model.checkpoint.source),
             revision=model.checkpoint.revision,
@@ -60,10 +74,36 @@ def plan_build(model: LoadedModel, target: Target, choices: Choices) -> BuildPla
         recipe=recipe,
         max_seq_len=max_seq_len,
         prefill_chunk=prefill_chunk,
-        lowering=choices.lowering,
-        compression=compression_for(choices.compression, model.spec, recipe),
+        # QNN programs go through ExecuTorch's own passes
+        lowering="reference" if target.backend == "qnn" else choices.lowering,
+        compression=compression_for(choices.compression, model.spec, recipe, reads_text=looks),
         toolchain=toolchain(),
     )
+
+
+def soc_for(target: Target, choices: Choices) -> Soc | None:
+    """Return the chip to compile for: the user's, else the target's; None where any will do.
+
+    Raises:
+        UsageError: The chip is unknown, or the target is not compiled for one.
+    """
+    if target.soc_model is None:
+        if choices.soc_model is None:
+            return None
+        raise UsageError(
+            "soc-of-any",
+            f"cannot build {target.name} for the SoC {choices.soc_model}",
+            why=f"a program of {target.backend} runs on every SoC",
+            next="leave --soc-model out, or build for a target with a SoC: --target qnn",
+        )
+    return load_soc(choices.soc_model or target.soc_model)
+
+
+def target_id(target: Target, choices: Choices, soc: Soc | None) -> str:
+    """Return the name of the package's folder: the target's, with a SoC that was asked for."""
+    if soc is None or choices.soc_model is None or soc.model == target.soc_model:
+        return target.name
+    return f"{target.name}-{soc.model}"
 
 
 def check_reference(spec: DecoderSpec) -> None:
@@ -97,6 +137,15 @@ def recipe_for(target: Target, choices: Choices) -> Recipe:
         UsageError: Choices contradict each other.
     """
     linear = choices.linear or target.recipe.linear
+    if linear not in RECIPES[target.backend]:
+        raise UsageError(
+            "recipe-of-another-backend",
+            f"cannot build {target.name} with --recipe {linear}",
+            why=f"{target.backend} has the recipes {', '.join(RECIPES[target.backend])}",
+            next=f"choose one of them, or leave --recipe out for {target.recipe.linear_text}",
+        )
+    if target.backend == "qnn":
+        return qnn_recipe(linear, target, choices)
     if linear == "fp32" and choices.group_size:
         raise UsageError(
             "group-of-fp32",
@@ -125,6 +174,41 @@ def recipe_for(target: Target, choices: Choices) -> Recipe:
             "kv_cache": kv_cache,
         }
     )
+
+
+def qnn_recipe(linear: str, target: Target, choices: Choices) -> Recipe:
+    """Return the recipe for the NPU, where the linear layers decide embedding and cache.
+
+    Raises:
+        UsageError: Other storage is asked for, or half precision of a chip that has none.
+    """
+    half = linear == "fp16"
+    fixed = {"embedding": "fp16" if half else "16w", "kv_cache": "fp16" if half else "int8"}
+    for name, value in fixed.items():
+        asked = getattr(choices, name)
+        if asked not in (None, value):
+            raise UsageError(
+                "storage-of-qnn",
+                f"cannot store the {name.replace('_', ' ')} in {asked} with --recipe {linear}",
+                why=f"on the NPU it is {value} then",
+                next=f"leave --{'q' if name == 'embedding' else ''}{name.replace('_', '-')} out",
+            )
+    if choices.group_size:
+        raise UsageError(
+            "group-of-qnn",
+            f"cannot store weights in groups of {choices.group_size} with --recipe {linear}",
+            why="its weights have one scale per row",
+            next="leave --group-size out",
+        )
+    soc = soc_for(target, choices)
+    if half and soc is not None and not soc.fp16:
+        raise UsageError(
+            "no-half-precision",
+            f"cannot build with --recipe fp16 for {soc.model}",
+            why=f"the NPU of the {soc.title} (Hexagon V{soc.hexagon}) computes in integers only",
+            next="choose --recipe 16a4w or 16a8w",
+        )
+    return Recipe.model_validate({"linear": linear, "group_size": 0, **fixed})
 
 
 def lengths_for(spec: DecoderSpec, target: Target, choices: Choices) -> tuple[int, int]:

@@ -1,0 +1,84 @@
+"""What a lowering child is asked, and what it answers; both are pickled between our processes."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Self
+
+from mobilepack.contract.manifest import Method, StaticForm
+from mobilepack.contract.reference import GreedyReference, Rows, Variant
+from mobilepack.models.operators_static import Heads
+from mobilepack.models.spec import DecoderSpec
+
+Precision = Literal["fp16", "16a8w", "16a4w"]
+MetadataValue = int | bool | tuple[int, ...]
+
+
+class _Pickled:
+    __slots__ = ()
+
+    def save(self, path: Path) -> None:
+        """Write it."""
+        path.write_bytes(pickle.dumps(self))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what the other process wrote into a folder of ours."""
+        found = pickle.loads(path.read_bytes())  # noqa: S301  our own child's
+        if not isinstance(found, cls):
+            raise TypeError(f"{path} holds a {type(found).__name__}")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class LowerRequest(_Pickled):
+    """A model to be lowered.
+
+    Attributes:
+        weights: A safetensors file with every parameter in float32; equal ones are there once and
+            named in `shared`.
+        shared: Names of parameters that are another's tensor.
+        max_seq_len: Positions of a sequence; the cache holds one less.
+        rows: Token ids of the calibration text.
+        passages: Sequences whose logits the fake-quantised model is asked for.
+        perturbation: Relative size of the noise that measures its floor.
+        out: Where the program goes.
+    """
+
+    spec: DecoderSpec
+    weights: Path
+    shared: dict[str, str]
+    precision: Precision
+    max_seq_len: int
+    prefill_tokens: int
+    soc_model: str
+    heads: Heads
+    rows: tuple[tuple[int, ...], ...]
+    passages: tuple[tuple[str, tuple[int, ...]], ...]
+    perturbation: float
+    metadata: dict[str, MetadataValue]
+    out: Path
+
+
+@dataclass(frozen=True, slots=True)
+class LowerResult(_Pickled):
+    """A lowered model.
+
+    Attributes:
+        delegates: Of all methods.
+        operators: Inside delegates, all methods.
+        fallback: Kernel calls outside, by name.
+        ranges: Least and largest value of each observed activation, by the observed node's name.
+        rows: The fake-quantised model's flight-recorder rows: `quantised` and `floor`.
+    """
+
+    form: StaticForm
+    methods: tuple[Method, ...]
+    delegates: int
+    operators: int
+    fallback: dict[str, int]
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    rows: dict[Variant, Rows] = field(default_factory=dict)
+    greedy: tuple[GreedyReference, ...] = ()

@@ -1,0 +1,233 @@
+"""Build for QNN: hand the weights to a child that lowers, take its program and its reference."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from mobilepack.contract.manifest import BuildPlan, Recipe
+from mobilepack.contract.reference import Reference, Rows, Variant
+from mobilepack.errors import UsageError
+from mobilepack.models.weights import LoadedModel
+from mobilepack.pipeline.calibration_rows import text_rows
+from mobilepack.pipeline.known_reference import find, keep, key_of
+from mobilepack.pipeline.lower import Counts, MemoryBytes, MetadataValue, program_facts
+from mobilepack.pipeline.package import PROGRAM, ProgramFacts
+from mobilepack.pipeline.reference import PERTURBATION, Eager, Passage, record_reference
+from mobilepack.pipeline.stages import Stages
+
+if TYPE_CHECKING:
+    import torch
+    from torch.export import ExportedProgram
+
+    from mobilepack.backends.qnn.request import LowerRequest, LowerResult, Precision
+
+LOG = "qnn.log"
+CALIBRATION_ROWS = 8
+"""Rows of at most 512 tokens; activations' ranges hardly move after two (embedded model: the
+perplexity ratio is 0.9967 with two rows of 256)."""
+
+PASSAGE_TOKENS = (49, 34)
+"""A prefill of an odd half and 32 decode steps fit into either."""
+
+_WEIGHTS = ".weights.safetensors"
+_EAGER = Recipe(linear="fp32", group_size=0, embedding="fp32", kv_cache="fp32")
+
+
+@dataclass(frozen=True, slots=True)
+class QnnChoices:
+    """What only QNN wants to know.
+
+    Attributes:
+        sdk: The user's own QAIRT SDK.
+        text: File that calibration looks at; None for the embedded corpus.
+    """
+
+    sdk: Path | None = None
+    text: Path | None = None
+
+
+def check_model(model: LoadedModel) -> None:
+    """Refuse models that have no static form.
+
+    Raises:
+        UsageError: A block has experts, a recurrent state or latent attention.
+    """
+    if not model.spec.is_plain:
+        raise UsageError(
+            "qnn-family",
+            f"cannot build a {model.spec.family} model for QNN",
+            why="it has experts, recurrent states or latent attention; for the NPU there are"
+            " attention and feed-forward",
+            next="build it for the CPU: --target xnnpack",
+        )
+
+
+def qnn_passages(passages: Sequence[Passage], max_seq_len: int) -> tuple[Passage, ...]:
+    """Return the passages of another target's reference, cut anew for decode steps."""
+    ids = [i for passage in passages for i in passage.token_ids]
+    lengths = [min(n, max_seq_len, len(ids) // 2) for n in PASSAGE_TOKENS]
+    first, second = lengths
+    return (
+        Passage("first", tuple(ids[:first])),
+        Passage("second", tuple(ids[first : first + second])),
+    )
+
+
+def build_qnn(  # noqa: PLR0913  what a build has in hand
+    model: LoadedModel,
+    plan: BuildPlan,
+    choices: QnnChoices,
+    exported: ExportedProgram,
+    tables: dict[str, torch.Tensor],
+    passages: tuple[Passage, ...],
+    metadata: Mapping[str, MetadataValue],
+    folder: Path,
+    stages: Stages,
+) -> ProgramFacts:
+    """Write program and reference into a folder.
+
+    Raises:
+        BuildError: The child failed.
+        MissingError: Qualcomm's libraries are not here.
+    """
+    from mobilepack.backends.qnn.lowering import run_lowering
+    from mobilepack.backends.qnn.probe import usable_sdk
+
+    sdk = usable_sdk(choices.sdk)
+    request = _request(model, plan, choices, passages, metadata, folder)
+    log = folder.parent / f".{plan.target}.{LOG}"
+    log.unlink(missing_ok=True)
+    with stages.stage("hand over"):
+        _write_weights(model, request)
+    try:
+        with stages.stage("lower") as on_share:
+            made = run_lowering(request, sdk, log, lambda stage, share: on_share(share))
+    finally:
+        request.weights.unlink(missing_ok=True)
+    log.replace(folder / LOG)
+    with stages.stage("reference") as on_share:
+        key = key_of(
+            plan.model, plan.max_seq_len, [p.token_ids for p in passages], plan.compression
+        )
+        eager = Eager(exported, model.weights, tables)
+        reference = record_reference(eager, _EAGER, passages, on_share, find(key))
+        keep(key, reference)
+        _joined(reference, made).write(folder / "reference")
+    return _facts(model, plan, metadata, made, sdk.version)
+
+
+def _request(
+    model: LoadedModel,
+    plan: BuildPlan,
+    choices: QnnChoices,
+    passages: tuple[Passage, ...],
+    metadata: Mapping[str, MetadataValue],
+    folder: Path,
+) -> LowerRequest:
+    from mobilepack.backends.qnn.request import LowerRequest
+    from mobilepack.models.spec import parameter_shapes
+
+    quantised = plan.recipe.linear != "fp16"
+    rows = text_rows(model.checkpoint.folder, choices.text, plan.max_seq_len) if quantised else ()
+    owners: dict[str, str] = {}
+    shared: dict[str, str] = {}
+    for name in parameter_shapes(model.spec):
+        owner = owners.setdefault(model.weights.identity(name), name)
+        if owner != name:
+            shared[name] = owner
+    return LowerRequest(
+        spec=model.spec,
+        weights=folder / _WEIGHTS,
+        shared=shared,
+        precision=cast("Precision", plan.recipe.linear),
+        max_seq_len=plan.max_seq_len,
+        prefill_tokens=plan.prefill_chunk,
+        soc_model=plan.soc_model or "",
+        heads="together",
+        rows=rows[:CALIBRATION_ROWS],
+        passages=tuple((p.name, p.token_ids) for p in passages),
+        perturbation=PERTURBATION,
+        metadata=dict(metadata),
+        out=folder / PROGRAM,
+    )
+
+
+def _write_weights(model: LoadedModel, request: LowerRequest) -> None:
+    """Write every parameter once, in float32."""
+    from safetensors.torch import save_file
+
+    from mobilepack.models.spec import parameter_shapes
+
+    names = [name for name in parameter_shapes(model.spec) if name not in request.shared]
+    save_file({name: model.weights.tensor(name) for name in names}, request.weights)
+
+
+def _joined(reference: Reference, made: LowerResult) -> Reference:
+    """Return the fp32 reference with what the fake-quantised model computed."""
+    if not made.rows:
+        return reference
+    rows: dict[Variant, Rows] = {**reference.rows, **made.rows}
+    index = reference.index.model_copy(
+        update={
+            "variants": tuple(rows),
+            "greedy": made.greedy,
+            "perturbation": PERTURBATION,
+        }
+    )
+    return Reference(index, rows)
+
+
+def _facts(
+    model: LoadedModel,
+    plan: BuildPlan,
+    metadata: Mapping[str, MetadataValue],
+    made: LowerResult,
+    version: str,
+) -> ProgramFacts:
+    kinds = {"fp32": 4, "float32": 4, "uint8": 1, "uint16": 2, "int32": 4}
+    decode = next(method for method in made.methods if method.name == "decode")
+    caches = sum(
+        math.prod(t.shape) * kinds[t.dtype] for t in decode.inputs if t.name[:2] in ("k_", "v_")
+    )
+    facts = program_facts(
+        metadata,
+        Counts(made.delegates, made.operators, made.fallback, weight_cache=False),
+        weight_formats(model, plan.recipe),
+        MemoryBytes(caches, 0),
+    )
+    placement = facts.placement.model_copy(
+        update={
+            "delegated_weight_bytes": facts.memory.parameters_bytes,
+            "fallback_weight_bytes": 0,
+        }
+    )
+    return replace(
+        facts, placement=placement, methods=made.methods, static=made.form, runtime_version=version
+    )
+
+
+def weight_formats(model: LoadedModel, recipe: Recipe) -> dict[str, tuple[int, int]]:
+    """Return numbers and bytes of the parameters by how they are stored."""
+    from mobilepack.models.spec import parameter_shapes
+
+    found: dict[str, tuple[int, int]] = {}
+    for name, shape in parameter_shapes(model.spec).items():
+        label, bits, scales = _format(name, shape, recipe)
+        numbers, size = found.get(label, (0, 0))
+        count = math.prod(shape)
+        found[label] = (numbers + count, size + count * bits // 8 + 4 * scales)
+    return found
+
+
+def _format(name: str, shape: tuple[int, ...], recipe: Recipe) -> tuple[str, int, int]:
+    if recipe.linear == "fp16":
+        return "fp16", 16, 0
+    if name in ("embed.weight", "positions.weight") or len(shape) == 1:
+        return "16w", 16, 1
+    if name == "head.weight" or recipe.linear == "16a8w":
+        return "16a8w", 8, shape[0]
+    return "16a4w", 4, shape[0]
