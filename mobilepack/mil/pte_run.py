@@ -25,7 +25,9 @@ from mobilepack.mil.pte import (
     Move,
     PteProgram,
     TensorValue,
+    Value,
 )
+from mobilepack.mil.tensors import FAULTS
 from mobilepack.mil.types import BY_LABEL, TensorType
 from mobilepack.mil.weights import DEFAULT_BUDGET_BYTES
 
@@ -97,7 +99,7 @@ class PteRunner:
         loaded = self._load(method)
         found = {}
         for index, place in enumerate(loaded.method.inputs):
-            value = loaded.method.values[place] if place < len(loaded.method.values) else None
+            value = self._declared(loaded, place)
             if not isinstance(value, TensorValue) or value.scalar not in LABELS:
                 raise _cannot(self.pte, method, f"its input {index} is no tensor")
             found[f"input_{index}"] = TensorType(BY_LABEL[LABELS[value.scalar]], value.sizes)
@@ -194,20 +196,26 @@ class PteRunner:
         return state
 
     def _as_declared(self, loaded: _Loaded, place: int, tensor: Tensor) -> Tensor:
-        declared = loaded.method.values[place]
+        declared = self._declared(loaded, place)
         if not isinstance(declared, TensorValue):
             return tensor
-        wanted = SCALARS[declared.scalar]
+        wanted = self._dtype(loaded.method.name, declared)
         keep = self.rounding == "none" and wanted == torch.float16
         return tensor if keep or tensor.dtype == wanted else tensor.to(wanted)
 
     def _kernel(self, loaded: _Loaded, step: KernelCall, values: dict[int, Any]) -> None:
         operator = self._operator(loaded.method.name, step)
         schema = operator._schema.arguments
+        if len(step.args) < len(schema):
+            raise _cannot(self.pte, loaded.method.name, f"{step.operator} lacks arguments")
         given = [self._argument(loaded, place, values) for place in step.args[: len(schema)]]
         plain = [v for v, a in zip(given, schema, strict=True) if not a.kwarg_only]
         named = {a.name: v for v, a in zip(given, schema, strict=True) if a.kwarg_only}
-        result = operator(*plain, **named)
+        try:
+            result = operator(*plain, **named)
+        except FAULTS as err:
+            why = f"{step.operator} does not take its arguments: {err}"
+            raise _cannot(self.pte, loaded.method.name, why) from err
         results = result if isinstance(result, tuple | list) else (result,)
         values |= dict(zip(step.args[len(schema) :], results, strict=False))
 
@@ -228,9 +236,7 @@ class PteRunner:
         """Return a value; tensors that nothing has written yet begin as the file says, or as 0."""
         if place in values:
             return values[place]
-        if not 0 <= place < len(loaded.method.values):
-            raise _cannot(self.pte, loaded.method.name, f"it has no value {place}")
-        declared = loaded.method.values[place]
+        declared = self._declared(loaded, place)
         if isinstance(declared, ListValue):
             return self._list(loaded, declared, values)
         if not isinstance(declared, TensorValue):
@@ -239,13 +245,23 @@ class PteRunner:
         values[place] = loaded.kept[place] = tensor
         return tensor
 
+    def _declared(self, loaded: _Loaded, place: int) -> Value | TensorValue | ListValue:
+        if not 0 <= place < len(loaded.method.values):
+            raise _cannot(self.pte, loaded.method.name, f"it has no value {place}")
+        return loaded.method.values[place]
+
+    def _dtype(self, method: str, declared: TensorValue) -> torch.dtype:
+        if declared.scalar not in SCALARS:
+            raise _cannot(self.pte, method, f"it has a tensor of scalar type {declared.scalar}")
+        return SCALARS[declared.scalar]
+
     def _list(self, loaded: _Loaded, items: ListValue, values: dict[int, Any]) -> list[Any]:
         return [None if i < 0 else self._argument(loaded, i, values) for i in items.items]
 
     def _initial(self, method: str, declared: TensorValue) -> Tensor:
-        if declared.scalar not in SCALARS:
-            raise _cannot(self.pte, method, f"it has a tensor of scalar type {declared.scalar}")
-        dtype, sizes = SCALARS[declared.scalar], declared.sizes
+        dtype, sizes = self._dtype(method, declared), declared.sizes
+        if any(size < 0 for size in sizes):
+            raise _cannot(self.pte, method, f"it has a tensor of {sizes}")
         if declared.data is None:
             return torch.zeros(sizes, dtype=dtype)
         if len(declared.data) < math.prod(sizes) * dtype.itemsize:
