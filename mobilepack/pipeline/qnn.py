@@ -206,7 +206,12 @@ def _facts(
         }
     )
     return replace(
-        facts, placement=placement, methods=made.methods, static=made.form, runtime_version=version
+        facts,
+        placement=placement,
+        methods=made.methods,
+        static=made.form,
+        runtime_version=version,
+        ranges=made.ranges,
     )
 
 

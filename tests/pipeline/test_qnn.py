@@ -115,6 +115,8 @@ def test_a_package_is_built_and_proved_on_the_emulator(tmp_path: Path, recipe: s
     assert manifest.placement.fallback == ()
     assert [method.name for method in manifest.methods] == ["prefill", "decode"]
     assert manifest.runtime_version == "2.49.40"
+    assert bool(manifest.activation_ranges) == (recipe != "fp16")
+    assert all(low <= high for low, high in manifest.activation_ranges.values())
     assert (built.folder / "qnn.log").is_file()
     assert not list(built.folder.glob(".*"))
     found = verify(built.folder, VerifyOptions(decode_steps=6))
