@@ -13,6 +13,7 @@ import click
 from pydantic import BaseModel
 
 from mobilepack.cli.app import VERBS, root
+from mobilepack.soc import SocFile, load_soc, soc_models
 from mobilepack.target import TargetFile, load_target, target_names
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,6 +99,11 @@ def target_keys() -> str:
     return "\n".join(_keys_of(TargetFile, ""))
 
 
+def soc_keys() -> str:
+    """Return the table of a SoC file's keys."""
+    return "\n".join(_keys_of(SocFile, ""))
+
+
 def _keys_of(model: type[BaseModel], prefix: str) -> list[str]:
     texts = _attributes(model)
     rows = [f"### {f'`[{prefix}]`' if prefix else 'At the top'}", ""]
@@ -124,8 +130,9 @@ def _type_text(kind: object) -> str:
     if typing.get_origin(kind) is typing.Literal:
         return " or ".join(f"`{value!r}`".replace("'", '"') for value in typing.get_args(kind))
     if typing.get_origin(kind) is tuple:
-        return "array of text"
-    names = {str: "text", int: "integer", float: "number"}
+        (item, *_) = typing.get_args(kind)
+        return "array of text" if item is str else "array of tables `name`, `source`"
+    names = {str: "text", int: "integer", float: "number", bool: "true or false"}
     options = [names[arg] for arg in typing.get_args(kind) or (kind,) if arg in names]
     return " or ".join(options)
 
@@ -156,3 +163,32 @@ def _help(path: list[str], command: click.Command) -> str:
 if __name__ == "__main__":
     os.environ.setdefault("NO_COLOR", "1")
     sys.stdout.write(cli_reference())
+
+
+def soc_table() -> str:
+    """Return the table of SoCs."""
+    rows = [
+        "| SoC | sold as | Hexagon | VTCM | fp16 | LPBQ | weights shared | phones |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for soc in map(load_soc, soc_models()):
+        marks = (soc.fp16, soc.block_quantisation, soc.weight_sharing)
+        known = " | ".join("yes" if mark else "no" for mark in marks)
+        phones = ", ".join(f"[{phone.name}]({phone.source})" for phone in soc.phones)
+        rows.append(
+            f"| `{soc.model}` | {soc.title} | V{soc.hexagon} | {soc.vtcm_mb} MB | {known} |"
+            f" {phones} |"
+        )
+    return "\n".join(rows) + "\n"
+
+
+def qnn_failures() -> str:
+    """Return the table of QNN's failures in the field."""
+    from mobilepack.backends.qnn.field_errors import RULES
+
+    rows = ["| codes | what it is | what to do | seen |", "| --- | --- | --- | --- |"]
+    for rule in RULES:
+        codes = ", ".join(map(str, rule.codes)) or "none"
+        remedy = rule.remedy.replace("|", "\\|").replace("<", "&lt;")
+        rows.append(f"| {codes} | {rule.cause} | {remedy} | {rule.source} |")
+    return "\n".join(rows) + "\n"

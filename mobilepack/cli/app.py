@@ -27,6 +27,7 @@ VERBS: dict[str, str] = {
     "mil": "Run, show and compare Core ML programs on this machine.",
     "lint": "Find what keeps a Core ML program off the Neural Engine.",
     "plan": "Predict file size, memory and build time before building.",
+    "device-files": "List and check what a phone needs beside a package.",
     "targets": "List the targets that packages can be built for.",
     "devices": "List what packages can run on: this machine, phones over adb, virtual phones.",
     "virtual": "Make and run virtual ARM64 phones on this machine.",
@@ -53,7 +54,7 @@ class LazyGroup(click.Group):
         """Import and return one verb, or None."""
         if cmd_name not in VERBS:
             return None
-        module = importlib.import_module(f"mobilepack.cli.{cmd_name}")
+        module = importlib.import_module(f"mobilepack.cli.{cmd_name.replace('-', '_')}")
         return cast("click.Command", module.command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

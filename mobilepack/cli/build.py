@@ -88,6 +88,8 @@ def print_plans(asked: BuildOptions, as_json: bool) -> None:
 
 def print_package(built: Built) -> None:
     """Print what a package is, where it is and what it cost."""
+    from mobilepack.soc import load_soc
+
     manifest, plan = built.manifest, built.manifest.plan
     recipe = plan.recipe
     group = f" group {recipe.group_size}" if recipe.group_size else ""
@@ -103,6 +105,12 @@ def print_package(built: Built) -> None:
         f"  program {render.size(program)}, {manifest.quantised_share:.1%} of weights quantised,"
         f" up to {plan.max_seq_len} tokens"
     )
+    if plan.soc_model:
+        render.line(
+            f"  compiled for {load_soc(plan.soc_model).title} ({plan.soc_model}) by {plan.backend}"
+            f" {manifest.runtime_version}; for another phone: --soc-model"
+            ' "$(adb shell getprop ro.soc.model)"'
+        )
     if compressed := compression_text(manifest):
         render.line(f"  compressed: {compressed}")
     placement = manifest.placement

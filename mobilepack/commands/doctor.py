@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from mobilepack.errors import MobilepackError
+
 Status = Literal["ok", "warning", "missing"]
 
 SUPPORTED_PYTHON = ((3, 11), (3, 14))  # from, and the first that is too new (pyproject.toml)
@@ -72,15 +74,22 @@ class Diagnosis:
         return all(check.status != "missing" for check in self.checks)
 
 
-def doctor(probe: Callable[[], Runtime], folder: Path, caches: Mapping[str, Path]) -> Diagnosis:
+def doctor(
+    probe: Callable[[], Runtime],
+    folder: Path,
+    caches: Mapping[str, Path],
+    qnn: Callable[[], Check] | None = None,
+) -> Diagnosis:
     """Look at this machine.
 
     Args:
         probe: Starts the runtime in a child process and reports.
         folder: Where packages would be written.
         caches: Cache folders by what they hold.
+        qnn: Looks at Qualcomm's libraries; None opens a device with them.
     """
     checks = [check_python(), *check_packages(), *check_runtime(probe()), check_embedded_model()]
+    checks += [check_qnn() if qnn is None else qnn()]
     checks += [check_disk(folder), check_memory(), check_cpu()]
     checks += [check_cache(name, path) for name, path in caches.items()]
     checks += [check_uv()]
@@ -163,6 +172,25 @@ def check_runtime(runtime: Runtime) -> list[Check]:
 
 def _present(name: str, good: bool, found: str, enables: str) -> Check:
     return Check(name, "ok" if good else "missing", found, enables, "" if good else REINSTALL)
+
+
+def check_qnn(probe: bool = True) -> Check:
+    """Check Qualcomm's libraries: found, of the version that works, and able to open a device.
+
+    Args:
+        probe: Whether a device is opened, in a child process; once it worked it is not done again.
+    """
+    from mobilepack.backends.qnn.probe import usable_sdk
+    from mobilepack.backends.qnn.sdk import find_sdk
+
+    enables = "target qnn: lowering, and the HTP emulator of `verify`"
+    try:
+        sdk = usable_sdk() if probe else find_sdk()
+    except MobilepackError as err:
+        return Check("qnn libraries", "warning", f"{err.what}: {err.why}", enables, err.next)
+    where = "from PyPI" if sdk.origin == "package" else "your own"
+    found = f"QNN {sdk.version}, {where}, laid out at {sdk.root}"
+    return Check("qnn libraries", "ok", found, enables)
 
 
 def check_embedded_model() -> Check:

@@ -19,7 +19,8 @@ from mobilepack.models.weights import LoadedModel, open_model
 from mobilepack.models.zoo import embedded_path
 from mobilepack.pipeline.compress import predicted_spec
 from mobilepack.pipeline.plan import plan_build
-from mobilepack.target import load_target
+from mobilepack.pipeline.qnn import stored_as
+from mobilepack.target import RECIPES, load_target
 
 FLOAT_BYTES = 4
 GROUP_SCALE_BYTES = 2  # bf16 of linear layers, fp16 of the embedding; one per int4 group
@@ -35,6 +36,14 @@ START_S, PER_LAYER_S, PER_BILLION_S = 5.0, 0.12, 17.5
 BUILD_BASIS = (
     "fitted to builds on 2 x86-64 cores with AVX-512: SmolLM2-135M 10 s, Qwen3-0.6B 21 s,"
     " Llama-3.2-1B 29 s; --lowering reference takes minutes"
+)
+
+
+QNN_METHODS = 2
+QNN_START_S, QNN_PER_LAYER_S = 10.0, {"fp16": 2.5, "16a": 10.0}
+QNN_BASIS = (
+    "ExecuTorch's own passes, about 10 CPU-seconds per layer and method (2.5 with fp16), measured"
+    " with 8 and 30 layers on 2 x86-64 cores"
 )
 
 
@@ -118,6 +127,10 @@ def predict(build: BuildPlan, spec: DecoderSpec, parameters: int) -> Prediction:
     per_token = kv_bytes_per_token(spec, build.recipe)
     cache = per_token * build.max_seq_len + state_bytes(spec)
     activations = activation_bytes(spec, build.recipe, build.max_seq_len, build.prefill_chunk)
+    seconds, basis = build_cpu_s(parameters, len(spec.layers)), BUILD_BASIS
+    if build.backend == "qnn":
+        each = QNN_PER_LAYER_S["fp16" if build.recipe.linear == "fp16" else "16a"]
+        seconds, basis = QNN_START_S + QNN_METHODS * each * len(spec.layers), QNN_BASIS
     return Prediction(
         target=build.target,
         source=build.model.source,
@@ -132,8 +145,8 @@ def predict(build: BuildPlan, spec: DecoderSpec, parameters: int) -> Prediction:
         kv_cache_bytes=cache,
         activations_bytes=activations,
         ram_bytes=loaded_bytes(spec, build.recipe) + cache + activations,
-        build_cpu_s=build_cpu_s(parameters, len(spec.layers)),
-        build_basis=BUILD_BASIS + ("; compression comes on top" if build.compression else ""),
+        build_cpu_s=seconds,
+        build_basis=basis + ("; compression comes on top" if build.compression else ""),
     )
 
 
@@ -159,7 +172,9 @@ def loaded_bytes(spec: DecoderSpec, recipe: Recipe) -> int:
 
 
 def stored_bytes(name: str, shape: tuple[int, ...], recipe: Recipe, *, shared: bool = False) -> int:
-    """Return the bytes of a parameter in the program; vectors stay in fp32.
+    """Return the bytes of a parameter in the program; vectors stay in fp32 but on the NPU.
+
+    A program for the NPU holds it twice, for `prefill` and for `decode`.
 
     int4 is half a byte per number and a 16-bit scale per group, K/2 + 2 K/g per row; int8 is K + 4
     per row (`backends/xnnpack/storage.py`).
@@ -170,6 +185,9 @@ def stored_bytes(name: str, shape: tuple[int, ...], recipe: Recipe, *, shared: b
         recipe: How it is stored.
         shared: Another parameter's numbers serve; only scales of its own are added.
     """
+    if recipe.linear in RECIPES["qnn"]:
+        _, bits, scales = stored_as(name, shape, recipe)
+        return QNN_METHODS * (math.prod(shape) * bits // 8 + FLOAT_BYTES * scales)
     if len(shape) == 1:
         return FLOAT_BYTES * shape[0]
     rows, columns = shape
@@ -192,6 +210,8 @@ def encoding_of(name: str, columns: int, recipe: Recipe) -> tuple[str, int]:
 
 def head_shares_values(spec: DecoderSpec, recipe: Recipe) -> bool:
     """Say whether a tied head reads the embedding's numbers: both stored alike, in equal groups."""
+    if recipe.linear in RECIPES["qnn"]:
+        return False
     encoding, group = encoding_of("embed.weight", spec.table_size, recipe)
     table = ("int4" if encoding == "embedding4" else encoding, group)  # the same, pairs swapped
     return spec.tied_head and encoding_of("head.weight", spec.table_size, recipe) == table
@@ -204,6 +224,9 @@ def kv_bytes_per_token(spec: DecoderSpec, recipe: Recipe) -> int:
     (`backends/xnnpack/cache.py`).
     """
     width = KV_BYTES[recipe.kv_cache]
+    if recipe.linear in RECIPES["qnn"]:  # half precision comes and goes as float32
+        each = 1 if recipe.kv_cache == "int8" else FLOAT_BYTES
+        return sum(2 * mixer.kv_size * each for mixer in spec.attentions)
     if recipe.kv_cache == "int8":
         return sum(2 * (m.kv_size + FLOAT_BYTES * m.n_kv_heads) for m in spec.attentions)
     return sum(

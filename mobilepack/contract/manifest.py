@@ -226,6 +226,8 @@ class Manifest(Contract):
         static: How to call the program if its methods are `prefill` and `decode`, else None.
         runtime_version: Of the delegate's libraries that compiled the program; a device needs the
             same or newer ones. None where the delegate is part of ExecuTorch.
+        activation_ranges: Least and largest value of each activation that calibration saw, by the
+            node of `decode`; empty where activations are not quantised ahead of time.
         compression: What became of the weights before they were lowered; None if nothing did.
     """
 
@@ -237,6 +239,7 @@ class Manifest(Contract):
     methods: tuple[Method, ...]
     static: StaticForm | None = None
     runtime_version: str | None = None
+    activation_ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)
     metadata: dict[str, int | bool | tuple[int, ...]]
     placement: Placement
     weights: tuple[WeightFormat, ...]

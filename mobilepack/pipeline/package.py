@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mobilepack.contract.base import content_id, write_atomically
@@ -39,6 +39,7 @@ class ProgramFacts:
         methods: Empty for the dynamic form's one method.
         static: How to call the methods of the static form.
         runtime_version: As in `Manifest`.
+        ranges: `Manifest.activation_ranges`.
     """
 
     metadata: Mapping[str, int | bool | tuple[int, ...]]
@@ -48,6 +49,7 @@ class ProgramFacts:
     methods: tuple[Method, ...] = ()
     static: StaticForm | None = None
     runtime_version: str | None = None
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def copy_companions(model: LoadedModel, tokenizer: Tokenizer, folder: Path) -> None:
@@ -77,6 +79,7 @@ def write_manifest(  # noqa: PLR0913  what a manifest is made of
         methods=facts.methods or (_forward(model, plan),),
         static=facts.static,
         runtime_version=facts.runtime_version,
+        activation_ranges=dict(facts.ranges),
         metadata=dict(facts.metadata),
         placement=facts.placement,
         weights=facts.weights,

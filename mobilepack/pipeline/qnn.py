@@ -206,7 +206,12 @@ def _facts(
         }
     )
     return replace(
-        facts, placement=placement, methods=made.methods, static=made.form, runtime_version=version
+        facts,
+        placement=placement,
+        methods=made.methods,
+        static=made.form,
+        runtime_version=version,
+        ranges=made.ranges,
     )
 
 
@@ -216,14 +221,15 @@ def weight_formats(model: LoadedModel, recipe: Recipe) -> dict[str, tuple[int, i
 
     found: dict[str, tuple[int, int]] = {}
     for name, shape in parameter_shapes(model.spec).items():
-        label, bits, scales = _format(name, shape, recipe)
+        label, bits, scales = stored_as(name, shape, recipe)
         numbers, size = found.get(label, (0, 0))
         count = math.prod(shape)
         found[label] = (numbers + count, size + count * bits // 8 + 4 * scales)
     return found
 
 
-def _format(name: str, shape: tuple[int, ...], recipe: Recipe) -> tuple[str, int, int]:
+def stored_as(name: str, shape: tuple[int, ...], recipe: Recipe) -> tuple[str, int, int]:
+    """Return a parameter's format, the bits of its numbers, and how many scales it has."""
     if recipe.linear == "fp16":
         return "fp16", 16, 0
     if name in ("embed.weight", "positions.weight") or len(shape) == 1:

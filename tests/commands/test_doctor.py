@@ -16,6 +16,7 @@ from mobilepack.commands.doctor import (
     check_disk,
     check_package,
     check_python,
+    check_qnn,
     check_runtime,
     doctor,
     pinned_versions,
@@ -26,7 +27,7 @@ WHOLE = Runtime(("XnnpackBackend",), ("llama::custom_sdpa.out", "aten::add.out")
 
 
 def test_every_row_says_what_it_enables_and_what_to_do(tmp_path: Path) -> None:
-    found = doctor(lambda: WHOLE, tmp_path, {"build": tmp_path})
+    found = doctor(lambda: WHOLE, tmp_path, {"build": tmp_path}, lambda: check_qnn(probe=False))
     names = [check.name for check in found.checks]
     assert len(set(names)) == len(names)
     for check in found.checks:
@@ -36,7 +37,9 @@ def test_every_row_says_what_it_enables_and_what_to_do(tmp_path: Path) -> None:
 
 
 def test_something_missing_makes_the_diagnosis_incomplete(tmp_path: Path) -> None:
-    found = doctor(lambda: Runtime(failure="killed by SIGSEGV"), tmp_path, {})
+    found = doctor(
+        lambda: Runtime(failure="killed by SIGSEGV"), tmp_path, {}, lambda: check_qnn(probe=False)
+    )
     runtime = next(check for check in found.checks if check.name == "executorch runtime")
     assert not found.complete
     assert (runtime.status, runtime.found) == ("missing", "killed by SIGSEGV")
@@ -104,3 +107,14 @@ def test_the_verb_prints_one_document(run: Callable[..., Any]) -> None:
     document = ran.document
     assert document["kind"] == "doctor"
     assert ran.code == (0 if document["complete"] else 5)
+
+
+def test_qualcomms_libraries_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check = check_qnn(probe=False)
+    assert (check.name, check.status) == ("qnn libraries", "ok")
+    assert "QNN 2.49.40, from PyPI" in check.found
+    monkeypatch.setenv("QNN_SDK_ROOT", str(tmp_path))
+    check = check_qnn(probe=False)
+    assert check.status == "warning"
+    assert "is not a QAIRT SDK" in check.found
+    assert check.next

@@ -91,11 +91,15 @@ class Prepared:
 
     def ranges(self) -> dict[str, tuple[float, float]]:
         """Return the least and largest value of every observed activation, by its node's name."""
-        found: dict[str, tuple[float, float]] = {}
-        for key, observer in _observers(self.methods["decode"]):
-            if observer.min_val.numel() == 1:
-                found.setdefault(key, (float(observer.min_val), float(observer.max_val)))
-        return found
+        graph = self.methods["decode"]
+        modules = dict(graph.named_modules(remove_duplicate=False))
+        calls = (node for node in graph.graph.nodes if node.op == "call_module")
+        seen = ((node.args[0].name, modules[node.target]) for node in calls)
+        return {
+            name: (float(observer.min_val), float(observer.max_val))
+            for name, observer in seen
+            if getattr(observer, "min_val", torch.empty(0)).numel() == 1
+        }
 
     def convert(self) -> dict[str, GraphModule]:
         """Return the fake-quantised methods."""

@@ -87,12 +87,10 @@ def moved(graph: GraphModule, size: float) -> GraphModule:
     """
     graph = copy.deepcopy(graph)
     (embedding,) = (n for n in graph.graph.nodes if n.target is torch.ops.aten.embedding.default)
-    last = embedding
-    while len(last.users) == 1:
-        (user,) = last.users
-        if "quantize_per_tensor" not in str(user.target):
-            break
-        last = user
+    last = node = embedding
+    while len(node.users) == 1 and "quantize_per_tensor" in str(next(iter(node.users)).target):
+        (node,) = node.users
+        last = node if "dequantize_per_tensor" in str(node.target) else last
     generator = torch.Generator().manual_seed(0)
     channels = embedding.meta["val"].shape[-1]
     graph.register_buffer("noise", 1 + size * torch.randn(channels, generator=generator))

@@ -1,0 +1,126 @@
+"""Plans for QNN, and (slow) a whole build that verify proves on the HTP emulator."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mobilepack.commands.build import BuildOptions, build, plan
+from mobilepack.commands.plan import plan as predict
+from mobilepack.commands.verify import VerifyOptions, verify
+from mobilepack.errors import UsageError
+from mobilepack.pipeline.compression_options import CompressionChoices
+from mobilepack.pipeline.plan import Choices
+
+QNN = ("qnn",)
+
+
+def planned(**choices: Any) -> Any:
+    (made,) = plan(BuildOptions(targets=QNN, choices=Choices(**choices)))
+    return made
+
+
+def test_the_default_names_its_chip() -> None:
+    made = planned()
+    assert (made.target, made.backend, made.soc_model) == ("qnn", "qnn", "SM8650")
+    assert made.recipe.model_dump() == {
+        "linear": "16a4w",
+        "group_size": 0,
+        "embedding": "16w",
+        "kv_cache": "int8",
+    }
+    assert made.calibration_sha256 is not None
+
+
+def test_another_chip_is_another_package() -> None:
+    made = planned(soc_model="sm8750")
+    assert (made.target, made.soc_model) == ("qnn-SM8750", "SM8750")
+    assert planned(soc_model="SM8650").target == "qnn"
+
+
+def test_half_precision_looks_at_no_text() -> None:
+    made = planned(linear="fp16")
+    assert made.calibration_sha256 is None
+    assert (made.recipe.embedding, made.recipe.kv_cache) == ("fp16", "fp16")
+
+
+def test_the_calibration_text_decides_the_plan(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("some words\n")
+    made = planned(compression=CompressionChoices(text=text))
+    assert made.compression is None
+    assert made.calibration_sha256 != planned().calibration_sha256
+
+
+@pytest.mark.parametrize(
+    ("choices", "why"),
+    [
+        ({"linear": "8da4w"}, "qnn has the recipes fp16, 16a8w, 16a4w"),
+        ({"soc_model": "SM8651"}, "did you mean 'SM8650'"),
+        ({"linear": "fp16", "soc_model": "SM8350"}, "computes in integers only"),
+        ({"kv_cache": "fp16"}, "it is int8 then"),
+        ({"embedding": "4w"}, "it is 16w then"),
+        ({"group_size": 32}, "one scale per row"),
+        ({"compression": CompressionChoices(calibrate="gptq")}, "4-bit integers"),
+    ],
+)
+def test_what_the_npu_cannot_do_is_refused(choices: dict[str, Any], why: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        planned(**choices)
+    assert why in caught.value.why
+
+
+@pytest.mark.parametrize(
+    ("choices", "why"),
+    [({"soc_model": "SM8650"}, "runs on every SoC"), ({"linear": "16a4w"}, "has the recipes")],
+)
+def test_other_targets_have_no_chip_and_other_recipes(choices: dict[str, Any], why: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        plan(BuildOptions(choices=Choices(**choices)))
+    assert why in caught.value.why
+
+
+def test_the_prediction_counts_both_methods() -> None:
+    (quantised,) = predict(BuildOptions(targets=QNN))
+    (half,) = predict(BuildOptions(targets=QNN, choices=Choices(linear="fp16")))
+    assert 2 * 2 * half.parameters < half.file_bytes < 1.2 * 2 * 2 * (half.parameters + 2048 * 256)
+    assert quantised.file_bytes < half.file_bytes / 2
+    assert quantised.kv_bytes_per_token == 8 * 2 * 2 * 64  # layers, k and v, heads, channels
+
+
+@pytest.mark.parametrize("text", ["--dry-run", "--dry-run --json"])
+def test_a_dry_run_shows_the_plan(run: Callable[..., Any], text: str) -> None:
+    ran = run("build", "--target", "qnn", *text.split())
+    assert ran.code == 0
+    assert "16a4w" in ran.out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["fp16", "16a4w", "16a8w"])
+def test_a_package_is_built_and_proved_on_the_emulator(tmp_path: Path, recipe: str) -> None:
+    """Two layers of the embedded model; both methods, one delegate each, nothing outside."""
+    choices = Choices(
+        linear=recipe,
+        max_seq_len=48,
+        prefill_chunk=8,
+        compression=CompressionChoices(prune=("layers:2-7",)),
+    )
+    (built,) = build(BuildOptions(targets=QNN, out=tmp_path, choices=choices))
+    manifest = built.manifest
+    assert manifest.placement.delegates == 2
+    assert manifest.placement.fallback == ()
+    assert [method.name for method in manifest.methods] == ["prefill", "decode"]
+    assert manifest.runtime_version == "2.49.40"
+    assert bool(manifest.activation_ranges) == (recipe != "fp16")
+    assert all(low <= high for low, high in manifest.activation_ranges.values())
+    assert (built.folder / "qnn.log").is_file()
+    assert not list(built.folder.glob(".*"))
+    found = verify(built.folder, VerifyOptions(decode_steps=6))
+    failed = [row for row in found.parity.rows if row.status == "failed"]
+    assert not failed, json.dumps([row.reason for row in failed])
+    (again,) = build(BuildOptions(targets=QNN, out=tmp_path, choices=choices))
+    assert again.up_to_date
