@@ -11,10 +11,11 @@ from pydantic_core import ErrorDetails
 
 from mobilepack.errors import UsageError, near_misses
 
-BackendName = Literal["qnn", "xnnpack"]
+BackendName = Literal["coreml", "qnn", "xnnpack"]
 
 
 RECIPES: dict[BackendName, tuple[str, ...]] = {
+    "coreml": ("fp16", "8w", "4w"),
     "qnn": ("fp16", "16a8w", "16a4w"),
     "xnnpack": ("fp32", "8da4w"),
 }
@@ -31,14 +32,15 @@ class RecipeDefaults(_Table):
     Attributes:
         linear: Linear layers: `fp32`, or `8da4w` (dynamic int8 activations, int4 weights in
             groups) for XNNPACK; `fp16`, or `16a8w` or `16a4w` (16-bit activations, int8 or int4
-            weights) for QNN.
+            weights) for QNN; `fp16`, or `8w` or `4w` (fp16 activations, int8 or int4 weights with
+            a scale per row) for Core ML.
         group_size: Weights of a row that share one scale; 0 without `8da4w`.
         embedding: Embedding table: `fp32`, `8w` (int8, a scale per row) or `4w` (int4, groups
             of 32) for XNNPACK; `fp16`, or `16w` (16 bits, one scale) for QNN.
         kv_cache: Element type of the KV cache: `fp32`, `fp16` or `int8`.
     """
 
-    linear: Literal["fp32", "8da4w", "fp16", "16a8w", "16a4w"]
+    linear: Literal["fp32", "8da4w", "fp16", "16a8w", "16a4w", "8w", "4w"]
     group_size: Literal[0, 32, 64, 128]
     embedding: Literal["fp32", "8w", "4w", "fp16", "16w"]
     kv_cache: Literal["fp32", "fp16", "int8"]
@@ -85,6 +87,7 @@ class TargetFile(_Table):
         runs_on: Where the package runs, one entry per platform.
         soc_model: The chip that programs are compiled for unless the command line says so, a file
             of `soc/`; for `qnn` only.
+        ios: Least version of iOS that the program is for; for `coreml` only.
         recipe: How weights, embedding and KV cache are stored unless the command line says so.
         shape: Sequence lengths unless the command line says so.
     """
@@ -94,6 +97,7 @@ class TargetFile(_Table):
     backend: BackendName
     runs_on: tuple[str, ...] = Field(min_length=1, strict=False)
     soc_model: str | None = None
+    ios: int | None = Field(default=None, ge=17)
     recipe: RecipeDefaults
     shape: Shape
 
@@ -101,6 +105,8 @@ class TargetFile(_Table):
     def _the_parts_fit_the_backend(self) -> Self:
         if (self.backend == "qnn") != (self.soc_model is not None):
             raise ValueError("soc_model belongs to backend = 'qnn', which needs it")
+        if (self.backend == "coreml") != (self.ios is not None):
+            raise ValueError("ios belongs to backend = 'coreml', which needs it")
         if self.recipe.linear not in RECIPES[self.backend]:
             allowed = " or ".join(repr(name) for name in RECIPES[self.backend])
             raise ValueError(f"linear must be {allowed} for backend = {self.backend!r}")

@@ -17,7 +17,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # Copies of the closed sets in contract/manifest.py, which is too slow to import for a help page; a
 # test compares them.
-LINEAR = ("8da4w", "fp32", "16a4w", "16a8w", "fp16")
+LINEAR = ("8da4w", "fp32", "16a4w", "16a8w", "fp16", "8w", "4w")
 GROUP_SIZES = ("32", "64", "128")
 EMBEDDING = ("4w", "8w", "fp32", "16w", "fp16")
 KV_CACHE = ("fp32", "fp16", "int8")

@@ -218,7 +218,7 @@ def _bench(
         model=manifest.plan.model.source.rstrip("/").rpartition("/")[2],
         recipe=recipe_text(manifest.plan.recipe),
         parameters=manifest.parameters,
-        program_bytes=package.program.stat().st_size,
+        program_bytes=package.program_bytes,
         device=device,
         utc=utc,
         representative=timed.environment.representative,

@@ -9,7 +9,7 @@ from pydantic import Field
 from mobilepack.contract.base import Contract
 from mobilepack.contract.compression import Compression, CompressionReport
 
-LinearRecipe = Literal["fp32", "8da4w", "fp16", "16a8w", "16a4w"]
+LinearRecipe = Literal["fp32", "8da4w", "fp16", "16a8w", "16a4w", "8w", "4w"]
 EmbeddingRecipe = Literal["fp32", "8w", "4w", "fp16", "16w"]
 KvCacheRecipe = Literal["fp32", "fp16", "int8"]
 Lowering = Literal["fast", "reference"]
@@ -24,6 +24,7 @@ class Recipe(Contract):
     Attributes:
         linear: `fp32`, or `8da4w` (dynamic int8 activations, symmetric int4 weights in groups);
             `fp16`, or `16a8w` or `16a4w` (static 16-bit activations, symmetric int8 or int4 weights
+            with one scale per row); `8w` or `4w` (fp16 activations, symmetric int8 or int4 weights
             with one scale per row).
         group_size: Columns that share one scale; 0 without `8da4w`.
         embedding: `fp32`, `8w` (int8, one scale per row) or `4w` (int4 in groups of 32); `fp16`, or
@@ -71,6 +72,7 @@ class BuildPlan(Contract):
     target: str
     backend: str
     soc_model: str | None = None
+    ios: int | None = None
     calibration_sha256: str | None = None
     model: ModelIdentity
     recipe: Recipe

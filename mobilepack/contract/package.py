@@ -11,6 +11,7 @@ from mobilepack.contract.manifest import FileEntry, Manifest
 from mobilepack.errors import MissingError, UsageError
 
 MANIFEST = "manifest.json"
+MLPACKAGE = "model.mlpackage"
 _NEXT = "build the package again: mobilepack build MODEL -o OUT"
 
 
@@ -32,6 +33,8 @@ class Package:
         Raises:
             MissingError: The manifest lists no program, or several.
         """
+        if self.lists(MLPACKAGE):
+            return self.root / MLPACKAGE
         found = [entry.path for entry in self.manifest.files if entry.path.endswith(".pte")]
         if len(found) != 1:
             raise MissingError(
@@ -41,6 +44,13 @@ class Package:
                 next=_NEXT,
             )
         return self.root / found[0]
+
+    @property
+    def program_bytes(self) -> int:
+        """Size of the program, a file or a folder."""
+        name = self.program.relative_to(self.root).as_posix()
+        files = self.manifest.files
+        return sum(e.bytes for e in files if e.path == name or e.path.startswith(name + "/"))
 
     @property
     def weight_cache(self) -> str:

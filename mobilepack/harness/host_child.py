@@ -28,6 +28,7 @@ from mobilepack.contract.run_plan import RunPlan
 from mobilepack.contract.run_result import Environment, Memory, RunResult
 from mobilepack.harness import machine, talk
 from mobilepack.harness.base import Progress
+from mobilepack.harness.mil_program import MilProgram
 from mobilepack.harness.runner import Clock, Logits, Refeeding, Step, TokenArray, run_items
 from mobilepack.harness.serve import Emit, LineReader, serve
 from mobilepack.harness.static_program import StaticProgram
@@ -173,15 +174,18 @@ def _open(bindings: Any, package: Path, plan: RunPlan) -> _Opened:
     cache = _weight_cache(plan.weight_cache) if plan.weight_cache else None
     start = time.monotonic_ns()
     static = _static_manifest(package)
-    program: _Program | StaticProgram
-    if static is None:
+    threads = int(bindings._threadpool_get_thread_count())
+    program: _Program | StaticProgram | MilProgram
+    if static is not None and static.plan.backend == "coreml":
+        program = MilProgram(package / plan.program, static, threads)
+    elif static is None:
         program = _Program(bindings, package / plan.program, plan.method)
     else:
         program = StaticProgram(bindings, package / plan.program, static)
     load_ns = time.monotonic_ns() - start
     kept = cache.outcome() if cache else "off"
     step = Refeeding(program, plan.prefill_chunk) if RECURRENT in program.methods else program
-    return _Opened(step, int(bindings._threadpool_get_thread_count()), load_ns, kept)
+    return _Opened(step, threads, load_ns, kept)
 
 
 def _weight_cache(program: str) -> WeightCache:

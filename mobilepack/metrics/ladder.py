@@ -48,7 +48,8 @@ class Judge:
     @property
     def tie_margin(self) -> float:
         """Distance in standard deviations within which logits may swap."""
-        return tolerance.HALF_TIE_MARGIN if self.recipe == "fp16" else TIE_MARGIN_OVER_STD
+        half = self.recipe in ("fp16", "8w", "4w")
+        return tolerance.HALF_TIE_MARGIN if half else TIE_MARGIN_OVER_STD
 
     def rows(self, checks: Checks, result: RunResult) -> tuple[ParityRow, ...]:
         """Return the ladder, top first."""

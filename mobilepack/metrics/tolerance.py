@@ -86,6 +86,8 @@ def limits_of(recipe: str, floor: PerturbationFloor | None) -> Limits:
         return fp32_limits()
     if recipe == "fp16":
         return half_limits()
+    if recipe in ("8w", "4w"):
+        return weight_only_limits()
     return static_limits(floor) if recipe.startswith("16a") else quantised_limits(floor)
 
 
@@ -93,6 +95,20 @@ def half_limits() -> Limits:
     """Return the limits of a program in half precision against eager fp32."""
     return {
         "cosine_min": Limit(HALF_COSINE_MIN, "11-bit significands; measured 0.99992 and above"),
+        "top1_agreement_but_ties": Limit(
+            HALF_TOP1_MIN, f"ties excepted: logits within {HALF_TIE_MARGIN:g} standard deviations"
+        ),
+    }
+
+
+def weight_only_limits() -> Limits:
+    """Return the limits of a program with compressed weights and half-precision activations.
+
+    It is held against eager fp32 with the very numbers that the package's weights stand for, so
+    what is left is the rounding of half precision.
+    """
+    return {
+        "cosine_min": Limit(STATIC_COSINE_MIN, "half precision with the same weights"),
         "top1_agreement_but_ties": Limit(
             HALF_TOP1_MIN, f"ties excepted: logits within {HALF_TIE_MARGIN:g} standard deviations"
         ),

@@ -15,6 +15,7 @@ from mobilepack.models.tokenizer import Tokenizer, backend_file
 from mobilepack.models.weights import LoadedModel
 from mobilepack.pipeline.compress import Compressed, chosen_numbers, pruned
 from mobilepack.pipeline.compression_options import NOTHING, CompressionChoices
+from mobilepack.pipeline.coreml import build_coreml
 from mobilepack.pipeline.export import export_decoder
 from mobilepack.pipeline.known_reference import find, keep, key_of
 from mobilepack.pipeline.lower import (
@@ -63,8 +64,8 @@ def build_package(
         model = compressed.model
         tokenizer = Tokenizer.open(model.checkpoint.folder)
         passages = reference_passages(model, plan)  # first, for it may refuse the tokenizer
-        if plan.backend == "qnn":
-            check_model(model)
+        if plan.backend in ("qnn", "coreml"):
+            check_model(model, plan.target)
             passages = qnn_passages(passages, plan.max_seq_len)
         with working(out, plan.target, content_id(plan)) as workspace:
             qnn = QnnChoices(qnn_sdk, choices.text)
@@ -115,6 +116,9 @@ def _program(
     metadata = runner_metadata(model, plan)
     if plan.backend == "qnn":
         facts = build_qnn(model, plan, qnn, exported, tables, passages, metadata, folder, stages)
+        return facts, compressed.report
+    if plan.backend == "coreml":
+        facts = build_coreml(model, plan, exported, tables, passages, metadata, folder, stages)
         return facts, compressed.report
     facts = _lowered(model, plan, exported, tables, metadata, folder / PROGRAM, stages)
     if not (folder / "reference" / INDEX).exists():

@@ -19,6 +19,7 @@ from mobilepack.soc import Soc, load_soc
 from mobilepack.target import RECIPES, Target
 from mobilepack.version import exact_version
 
+_IOS_OF_INT4 = 18
 TOOLCHAIN = ("torch", "executorch", "torchao")
 
 
@@ -64,6 +65,7 @@ def plan_build(model: LoadedModel, target: Target, choices: Choices) -> BuildPla
         target=target_id(target, choices, soc),
         backend=target.backend,
         soc_model=None if soc is None else soc.model,
+        ios=target.ios,
         calibration_sha256=text_sha256(choices.compression.text) if looks else None,
         model=ModelIdentity(
             source=str(model.checkpoint.source),
@@ -146,6 +148,8 @@ def recipe_for(target: Target, choices: Choices) -> Recipe:
         )
     if target.backend == "qnn":
         return qnn_recipe(linear, target, choices)
+    if target.backend == "coreml":
+        return coreml_recipe(linear, target, choices)
     if linear == "fp32" and choices.group_size:
         raise UsageError(
             "group-of-fp32",
@@ -174,6 +178,40 @@ def recipe_for(target: Target, choices: Choices) -> Recipe:
             "kv_cache": kv_cache,
         }
     )
+
+
+def coreml_recipe(linear: str, target: Target, choices: Choices) -> Recipe:
+    """Return the recipe for Core ML, where the linear layers decide embedding and cache.
+
+    Raises:
+        UsageError: Other storage is asked for, or one that this iOS or the Neural Engine lacks.
+    """
+    if linear == "4w" and (target.ios or 0) < _IOS_OF_INT4:
+        raise UsageError(
+            "int4-of-ios",
+            f"cannot build {target.name} with --recipe 4w",
+            why=f"int4 weights came with iOS {_IOS_OF_INT4}",
+            next="choose --recipe 8w, or --target coreml-ios18",
+        )
+    if choices.group_size:
+        raise UsageError(
+            "group-of-coreml",
+            f"cannot store weights in groups of {choices.group_size} for {target.name}",
+            why="the Neural Engine takes int4 with one scale per row; blocks of it run on the CPU"
+            " and the GPU (coremltools, optimisation overview)",
+            next="leave --group-size out",
+        )
+    fixed = {"embedding": "fp16" if linear == "fp16" else "8w", "kv_cache": "fp16"}
+    for name, value in fixed.items():
+        asked = getattr(choices, name)
+        if asked not in (None, value):
+            raise UsageError(
+                "storage-of-coreml",
+                f"cannot store the {name.replace('_', ' ')} in {asked} with --recipe {linear}",
+                why=f"in a Core ML program it is {value} then",
+                next=f"leave --{'q' if name == 'embedding' else ''}{name.replace('_', '-')} out",
+            )
+    return Recipe.model_validate({"linear": linear, "group_size": 0, **fixed})
 
 
 def qnn_recipe(linear: str, target: Target, choices: Choices) -> Recipe:

@@ -50,7 +50,7 @@ class QnnChoices:
     text: Path | None = None
 
 
-def check_model(model: LoadedModel) -> None:
+def check_model(model: LoadedModel, target: str) -> None:
     """Refuse models that have no static form.
 
     Raises:
@@ -58,8 +58,8 @@ def check_model(model: LoadedModel) -> None:
     """
     if not model.spec.is_plain:
         raise UsageError(
-            "qnn-family",
-            f"cannot build a {model.spec.family} model for QNN",
+            "static-family",
+            f"cannot build a {model.spec.family} model for {target}",
             why="it has experts, recurrent states or latent attention; for the NPU there are"
             " attention and feed-forward",
             next="build it for the CPU: --target xnnpack",
