@@ -27,7 +27,7 @@ VERBS: dict[str, str] = {
     "mil": "Run, show and compare Core ML programs on this machine.",
     "lint": "Find what keeps a Core ML program off the Neural Engine.",
     "plan": "Predict file size, memory and build time before building.",
-    "device-files": "List and check what a phone needs beside a package.",
+    "device-files": "List what must be on the phone beside a package, and check or copy it.",
     "targets": "List the targets that packages can be built for.",
     "devices": "List what packages can run on: this machine, phones over adb, virtual phones.",
     "virtual": "Make and run virtual ARM64 phones on this machine.",

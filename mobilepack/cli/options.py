@@ -154,7 +154,7 @@ def target_option(function: F) -> F:
         "--soc-model",
         metavar="NAME",
         help="SoC to compile for, for example SM8750 (`getprop ro.soc.model`). Default: the"
-        " target's.",
+        " attached phone's, else the target's.",
     )(function)
     return click.option(
         "--target",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from mobilepack.commands.attached import attached_soc
 from mobilepack.contract.base import content_id
 from mobilepack.contract.manifest import BuildPlan, Manifest
 from mobilepack.contract.package import MANIFEST, open_package
@@ -14,7 +16,7 @@ from mobilepack.models.zoo import embedded_path
 from mobilepack.pipeline.plan import Choices, plan_build
 from mobilepack.pipeline.stages import OnStage, Stages, silent
 from mobilepack.pipeline.workspace import locked
-from mobilepack.target import load_target
+from mobilepack.target import Target, load_target
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class BuildOptions:
         revision: Branch, tag or commit of a hub model.
         offline: Use only what is on this machine.
         force: Build even if the package is up to date.
+        attached: Tells the SoC of the attached phone.
     """
 
     model: str | None = None
@@ -38,6 +41,7 @@ class BuildOptions:
     revision: str | None = None
     offline: bool = False
     force: bool = False
+    attached: Callable[[], str | None] = attached_soc
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,15 @@ def _open(options: BuildOptions) -> LoadedModel:
 
 def _plans(model: LoadedModel, options: BuildOptions) -> tuple[BuildPlan, ...]:
     targets = [load_target(name) for name in dict.fromkeys(options.targets)]
-    return tuple(plan_build(model, target, options.choices) for target in targets)
+    return tuple(plan_build(model, target, for_phone(options, target)) for target in targets)
+
+
+def for_phone(options: BuildOptions, target: Target) -> Choices:
+    """Return the choices; a target of a SoC takes the attached phone's unless one was named."""
+    choices = options.choices
+    if target.soc_model is None or choices.soc_model is not None:
+        return choices
+    return replace(choices, soc_model=options.attached())
 
 
 def _one(model: LoadedModel, plan: BuildPlan, options: BuildOptions, on_stage: OnStage) -> Built:

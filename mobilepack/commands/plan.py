@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mobilepack.commands.build import BuildOptions
+from mobilepack.commands.build import BuildOptions, for_phone
 from mobilepack.commands.components import COMPONENTS, component_of
 from mobilepack.contract.manifest import BuildPlan, Recipe
 from mobilepack.models.encodings import FLOAT_MATRICES, embedding_encoding, linear_encoding
@@ -99,7 +99,7 @@ def plan(options: BuildOptions) -> tuple[Prediction, ...]:
     opened = open_model(source, revision=options.revision, offline=options.offline)
     try:
         targets = [load_target(name) for name in dict.fromkeys(options.targets)]
-        builds = [plan_build(opened, target, options.choices) for target in targets]
+        builds = [plan_build(opened, target, for_phone(options, target)) for target in targets]
         return tuple(_predicted(opened, build, options) for build in builds)
     finally:
         opened.close()

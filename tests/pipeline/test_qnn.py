@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mobilepack.commands.attached import attached_soc
 from mobilepack.commands.build import BuildOptions, build, plan
 from mobilepack.commands.plan import plan as predict
 from mobilepack.commands.verify import VerifyOptions, verify
@@ -40,6 +41,21 @@ def test_another_chip_is_another_package() -> None:
     made = planned(soc_model="sm8750")
     assert (made.target, made.soc_model) == ("qnn-SM8750", "SM8750")
     assert planned(soc_model="SM8650").target == "qnn"
+
+
+def test_the_attached_phone_decides_unless_a_chip_is_named() -> None:
+    def for_phones(names: list[str], **choices: Any) -> Any:
+        attached = lambda: attached_soc(lambda: names)  # noqa: E731
+        options = BuildOptions(targets=QNN, choices=Choices(**choices), attached=attached)
+        return plan(options)[0].soc_model
+
+    assert for_phones(["SM8750"]) == "SM8750"
+    assert for_phones(["sm8550-ac", "gs201"]) == "SM8550"
+    assert for_phones(["gs201"]) == "SM8650"
+    assert for_phones([]) == "SM8650"
+    assert for_phones(["SM8750"], soc_model="SM8850") == "SM8850"
+    with pytest.raises(UsageError, match="cannot tell which SoC"):
+        for_phones(["SM8750", "SM8550"])
 
 
 def test_half_precision_looks_at_no_text() -> None:
