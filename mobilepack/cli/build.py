@@ -88,12 +88,13 @@ def print_plans(asked: BuildOptions, as_json: bool) -> None:
 
 def print_package(built: Built) -> None:
     """Print what a package is, where it is and what it cost."""
+    from mobilepack.contract.package import Package
     from mobilepack.soc import load_soc
 
     manifest, plan = built.manifest, built.manifest.plan
     recipe = plan.recipe
     group = f" group {recipe.group_size}" if recipe.group_size else ""
-    program = sum(entry.bytes for entry in manifest.files if entry.path.endswith(".pte"))
+    program = Package(built.folder, manifest).program_bytes
     state = "up to date" if built.up_to_date else "built"
     render.line(f"{state}  {built.folder}")
     render.line(

@@ -52,7 +52,7 @@ def print_prediction(found: Prediction) -> None:
     )
     render.line()
     rows = [(part.name, part.parameters or None, part.bytes) for part in found.components]
-    rows.append(("model.pte", None, found.file_bytes))
+    rows.append(("program", None, found.file_bytes))
     render.table(("component", "parameters", "bytes"), rows)
     render.line()
     render.line(f"file         {render.size(found.file_bytes)}")

@@ -79,6 +79,7 @@ def facts(path: Path) -> Iterator[Fact]:
         UsageError: The package or a result file is damaged.
     """
     package = open_package(path)
+    yield Fact("size/program", package.program_bytes, "bytes", "lower")
     yield from _of_manifest(package.manifest)
     runs = read_runs(package.root, package.manifest)
     for parity in runs.parity:
@@ -92,10 +93,8 @@ def facts(path: Path) -> Iterator[Fact]:
 def _of_manifest(manifest: Manifest) -> Iterator[Fact]:
     placement = manifest.placement
     weights = placement.delegated_weight_bytes + placement.fallback_weight_bytes
-    files = {entry.path: entry.bytes for entry in manifest.files}
-    programs = sum(size for path, size in files.items() if path.endswith(".pte"))
-    yield Fact("size/package", sum(files.values()), "bytes", "lower")
-    yield Fact("size/program", programs, "bytes", "lower")
+    size = sum(entry.bytes for entry in manifest.files)
+    yield Fact("size/package", size, "bytes", "lower")
     yield Fact("memory/parameters", manifest.memory.parameters_bytes, "bytes", "lower")
     yield Fact("memory/kv_cache", manifest.memory.kv_cache_bytes, "bytes", "lower")
     yield Fact("memory/activations", manifest.memory.activations_bytes, "bytes", "lower")

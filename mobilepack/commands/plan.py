@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mobilepack.commands.build import BuildOptions, for_phone
 from mobilepack.commands.components import COMPONENTS, component_of
 from mobilepack.contract.manifest import BuildPlan, Recipe
-from mobilepack.models.encodings import FLOAT_MATRICES, embedding_encoding, linear_encoding
+from mobilepack.models.encodings import (
+    FLOAT_MATRICES,
+    coreml_storage,
+    embedding_encoding,
+    linear_encoding,
+)
 from mobilepack.models.layer_spec import AttentionSpec, LayerSpec
 from mobilepack.models.moe_spec import MoeSpec
 from mobilepack.models.recurrent_spec import Mamba2Spec
@@ -41,6 +46,10 @@ BUILD_BASIS = (
 
 QNN_METHODS = 2
 QNN_START_S, QNN_PER_LAYER_S = 10.0, {"fp16": 2.5, "16a": 10.0}
+COREML_START_S, COREML_PER_LAYER_S = 3.0, 2.0
+COREML_BASIS = "fitted to the embedded model: 8 layers take 15 to 19 s in coremltools"
+COREML_BYTES_PER_LAYER = 60_000
+"""Of the description of both functions (embedded model: 0.5 MB)."""
 QNN_BASIS = (
     "ExecuTorch's own passes, about 10 CPU-seconds per layer and method (2.5 with fp16), measured"
     " with 8 and 30 layers on 2 x86-64 cores"
@@ -123,7 +132,8 @@ def _numbers(spec: DecoderSpec) -> int:
 
 def predict(build: BuildPlan, spec: DecoderSpec, parameters: int) -> Prediction:
     """Compute the costs of a build plan from the model's shapes."""
-    components = tuple(program_components(spec, build.recipe, build.max_seq_len))
+    parts = coreml_components if build.backend == "coreml" else program_components
+    components = tuple(parts(spec, build.recipe, build.max_seq_len))
     per_token = kv_bytes_per_token(spec, build.recipe)
     cache = per_token * build.max_seq_len + state_bytes(spec)
     activations = activation_bytes(spec, build.recipe, build.max_seq_len, build.prefill_chunk)
@@ -131,6 +141,8 @@ def predict(build: BuildPlan, spec: DecoderSpec, parameters: int) -> Prediction:
     if build.backend == "qnn":
         each = QNN_PER_LAYER_S["fp16" if build.recipe.linear == "fp16" else "16a"]
         seconds, basis = QNN_START_S + QNN_METHODS * each * len(spec.layers), QNN_BASIS
+    if build.backend == "coreml":
+        seconds, basis = COREML_START_S + COREML_PER_LAYER_S * len(spec.layers), COREML_BASIS
     return Prediction(
         target=build.target,
         source=build.model.source,
@@ -144,10 +156,29 @@ def predict(build: BuildPlan, spec: DecoderSpec, parameters: int) -> Prediction:
         kv_bytes_per_token=per_token,
         kv_cache_bytes=cache,
         activations_bytes=activations,
-        ram_bytes=loaded_bytes(spec, build.recipe) + cache + activations,
+        ram_bytes=_loaded(spec, build, components) + cache + activations,
         build_cpu_s=seconds,
         build_basis=basis + ("; compression comes on top" if build.compression else ""),
     )
+
+
+def _loaded(spec: DecoderSpec, build: BuildPlan, components: Sequence[Component]) -> int:
+    if build.backend == "coreml":
+        return sum(part.bytes for part in components)  # mapped as they are in the file
+    return loaded_bytes(spec, build.recipe)
+
+
+def coreml_components(spec: DecoderSpec, recipe: Recipe, max_seq_len: int) -> Iterator[Component]:
+    """Yield the parts of a Core ML package; a tied head is a second copy, as a convolution."""
+    totals = {name: [0, 0] for name in COMPONENTS}
+    for name, shape in parameter_shapes(spec).items():
+        total = totals[component_of(name, spec)]
+        total[0] += 0 if name == "head.weight" and spec.tied_head else math.prod(shape)
+        total[1] += coreml_storage(name, shape, recipe.linear)[1]
+    for component, (parameters, size) in totals.items():
+        yield Component(component, parameters, size)
+    program = COREML_BYTES_PER_LAYER * len(spec.layers)
+    yield Component("tables and program", 0, program_bytes(spec, max_seq_len) // 2 + program)
 
 
 def program_components(spec: DecoderSpec, recipe: Recipe, max_seq_len: int) -> Iterator[Component]:

@@ -38,12 +38,11 @@ class Judge:
         """The variant that the program must equal."""
         return "quantised" if "quantised" in self.reference.rows else "fp32"
 
-    @property
-    def limits(self) -> Limits:
-        """Limits of the program against that variant."""
+    def limits(self, positions: int) -> Limits:
+        """Limits of the program against that variant, over so many positions."""
         if self.top == "fp32" and self.recipe != "fp16":
             return tolerance.fp32_limits()
-        return tolerance.limits_of(self.recipe, self.floor)
+        return tolerance.limits_of(self.recipe, self.floor, positions)
 
     @property
     def tie_margin(self) -> float:
@@ -76,7 +75,9 @@ class Judge:
             if problem:
                 return compare.failed_row(self.rung, other, what, problem)
             pair.append(compare.as_arrays(found))
-        metrics = compare.compare(pair[0], pair[1], self.reference.index, self.limits)
+        first, second = pair
+        index, limits = self.reference.index, self.limits(len(first))
+        metrics = compare.compare(first, second, index, limits, self.tie_margin)
         return compare.judged_row(self.rung, other, what, len(pair[0]), metrics)
 
     def eager(self) -> list[ParityRow]:
@@ -95,8 +96,9 @@ class Judge:
         if problem:
             return compare.failed_row(self.rung, against, check.name, problem)
         expected = self._expected(self.top, [check], found)
+        limits = self.limits(len(found))
         metrics = compare.compare(
-            expected, compare.as_arrays(found), self.reference.index, self.limits, self.tie_margin
+            expected, compare.as_arrays(found), self.reference.index, limits, self.tie_margin
         )
         return compare.judged_row(self.rung, against, check.name, len(found), metrics)
 
@@ -112,7 +114,8 @@ class Judge:
             why = problem or other or "the run lacks decode steps"
             return compare.failed_row(self.rung, self.rung, _SELF, why)
         pair = (compare.as_arrays(prefilled), compare.as_arrays(decoded))
-        metrics = compare.compare(*pair, self.reference.index, self.limits, self.tie_margin)
+        limits = self.limits(len(decoded))
+        metrics = compare.compare(*pair, self.reference.index, limits, self.tie_margin)
         return compare.judged_row(self.rung, self.rung, _SELF, len(decoded), metrics)
 
     def _whole_cache(self, checks: Checks, rows: Sequence[Row]) -> list[ParityRow]:
@@ -129,7 +132,8 @@ class Judge:
             pair.append({row.position: row for row in found})
         shared = sorted(pair[0].keys() & pair[1].keys())
         first, second = (compare.as_arrays([side[p] for p in shared]) for side in pair)
-        metrics = compare.compare(first, second, self.reference.index, self.limits, self.tie_margin)
+        limits = self.limits(len(shared))
+        metrics = compare.compare(first, second, self.reference.index, limits, self.tie_margin)
         return [compare.judged_row(self.rung, self.rung, name, len(shared), metrics)]
 
     def _against_fp32(self, checks: Checks, rows: Sequence[Row]) -> list[ParityRow]:

@@ -6,12 +6,15 @@ shapes (docs/decisions, facts/xnnpack.md); every limit carries its reason into p
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+import numpy as np
 
 from mobilepack.contract.parity import PerturbationFloor
 from mobilepack.contract.reference import Reference
 from mobilepack.metrics.divergence import kl_rows
-from mobilepack.metrics.parity import cosine, rms_over_std
+from mobilepack.metrics.parity import cosine, percentile, rms_over_std
 
 FP32_RMS_OVER_STD = 1e-5
 """Measured 2.3e-6 over 30 layers (fp32 program against eager): sums in another order; 4x room."""
@@ -66,6 +69,15 @@ def measured_floor(reference: Reference) -> PerturbationFloor | None:
         rms_over_std=rms_over_std(clean.sampled, moved.sampled),
         cosine_min=float(cosine(clean.sampled, moved.sampled).min()),
         kl_max=float(kl.estimate.max()),
+        position_rms_over_std=percentile(
+            np.array(
+                [
+                    rms_over_std(clean.sampled[i : i + 1], moved.sampled[i : i + 1])
+                    for i in range(len(clean.sampled))
+                ]
+            ),
+            95,
+        ),
     )
 
 
@@ -80,15 +92,21 @@ def fp32_limits() -> Limits:
     }
 
 
-def limits_of(recipe: str, floor: PerturbationFloor | None) -> Limits:
-    """Return the limits of a program of a recipe against the eager model that it must equal."""
+def limits_of(recipe: str, floor: PerturbationFloor | None, positions: int | None = None) -> Limits:
+    """Return the limits of a program of a recipe against the eager model that it must equal.
+
+    Args:
+        positions: How many are compared together, None for all: a few have more noise than all.
+    """
     if recipe == "fp32":
         return fp32_limits()
     if recipe == "fp16":
         return half_limits()
     if recipe in ("8w", "4w"):
         return weight_only_limits()
-    return static_limits(floor) if recipe.startswith("16a") else quantised_limits(floor)
+    if recipe.startswith("16a"):
+        return static_limits(floor)
+    return quantised_limits(floor, positions)
 
 
 def half_limits() -> Limits:
@@ -99,6 +117,18 @@ def half_limits() -> Limits:
             HALF_TOP1_MIN, f"ties excepted: logits within {HALF_TIE_MARGIN:g} standard deviations"
         ),
     }
+
+
+def noise_of(floor: PerturbationFloor, positions: int | None) -> float:
+    """Return the noise (rms over std) of a mean over some positions.
+
+    The mean square of n positions lies above that of all by the n-th part of what a single position
+    can lie above it; 19 of 20 single positions are within theirs.
+    """
+    every, one = floor.rms_over_std, floor.position_rms_over_std
+    if positions is None or one is None or one <= every:
+        return every
+    return math.sqrt(every**2 + (one**2 - every**2) / positions)
 
 
 def weight_only_limits() -> Limits:
@@ -128,17 +158,21 @@ def static_limits(floor: PerturbationFloor | None) -> Limits:
     return {"cosine_min": Limit(least, why)}
 
 
-def quantised_limits(floor: PerturbationFloor | None) -> Limits:
+def quantised_limits(floor: PerturbationFloor | None, positions: int | None = None) -> Limits:
     """Return the limits of a quantised program against eager with the same quantised weights.
 
     A model whose own noise is larger than the fixed limits is judged by its noise, within caps;
-    without a recorded floor only the fixed limits hold.
+    without a recorded floor only the fixed limits hold. The fewer positions are compared, the
+    nearer the noise is to what a single one may move (`noise_of`).
     """
     cosine_min, kl_max = QUANTISED_COSINE_MIN, QUANTISED_KL_MAX
     limits: Limits = {}
     if floor is not None:
-        rms = min(RMS_OVER_STD_CAP, FLOOR_FACTOR * floor.rms_over_std)
-        why = f"{FLOOR_FACTOR:g}x the measured perturbation floor {floor.rms_over_std:.2e}"
+        noise = noise_of(floor, positions)
+        rms = min(RMS_OVER_STD_CAP, FLOOR_FACTOR * noise)
+        why = f"{FLOOR_FACTOR:g}x the measured perturbation floor {noise:.2e}"
+        if positions is not None:
+            why += f" of {positions} positions"
         limits["rms_over_std"] = Limit(
             max(rms, FP32_RMS_OVER_STD), f"{why}, at most {RMS_OVER_STD_CAP:g}"
         )

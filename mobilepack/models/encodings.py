@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 FLOAT_MATRICES = re.compile(
@@ -42,3 +43,22 @@ def embedding_encoding(columns: int, kind: str, linear_group: int) -> tuple[str,
     if kind == "4w" and encoding == "int4":
         return "embedding4", group
     return "int8", columns
+
+
+SMALLEST_COMPRESSED = 512
+"""Numbers below which a parameter of a Core ML program is left in half precision."""
+
+
+def coreml_storage(name: str, shape: tuple[int, ...], linear: str) -> tuple[str, int]:
+    """Return how a Core ML program stores a parameter, and its bytes.
+
+    Args:
+        name: The decoder's name of the parameter.
+        shape: Its shape.
+        linear: `fp16`, `8w` or `4w` as in a recipe; a table has 8 bits at least.
+    """
+    numbers = math.prod(shape)
+    if linear == "fp16" or len(shape) == 1 or numbers < SMALLEST_COMPRESSED:
+        return "fp16", 2 * numbers
+    kind = "8w" if name in ("embed.weight", "positions.weight") else linear
+    return kind, numbers * int(kind[0]) // 8 + 2 * shape[0]

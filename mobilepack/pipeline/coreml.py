@@ -12,6 +12,7 @@ from mobilepack.contract.manifest import BuildPlan, Method, Recipe, StaticForm, 
 from mobilepack.contract.package import MLPACKAGE
 from mobilepack.contract.reference import Reference, Rows, Variant
 from mobilepack.errors import BuildError
+from mobilepack.models.encodings import coreml_storage
 from mobilepack.models.weights import LoadedModel
 from mobilepack.pipeline.known_reference import find, keep, key_of
 from mobilepack.pipeline.lower import Counts, MemoryBytes, MetadataValue, program_facts
@@ -24,11 +25,9 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from mobilepack.backends.coreml.convert import Compression
-    from mobilepack.backends.coreml.weights import PackagedParameters
     from mobilepack.mil.program import Function, Program
 
 _EXACT = Recipe(linear="fp32", group_size=0, embedding="fp32", kv_cache="fp32")
-_BITS = {"fp16": 16, "8w": 8, "4w": 4}
 
 
 def build_coreml(  # noqa: PLR0913  what a build has in hand
@@ -67,7 +66,7 @@ def build_coreml(  # noqa: PLR0913  what a build has in hand
             made = record_reference(same, _EXACT, passages, on_share)
             reference = _joined(reference, made)
         reference.write(folder / "reference")
-    return _facts(model, plan, metadata, program, packaged)
+    return _facts(model, plan, metadata, program)
 
 
 def _convert(model: LoadedModel, plan: BuildPlan, package: Path) -> None:
@@ -112,7 +111,6 @@ def _facts(
     plan: BuildPlan,
     metadata: Mapping[str, MetadataValue],
     program: Program,
-    packaged: PackagedParameters,
 ) -> ProgramFacts:
     from mobilepack.backends.coreml.convert import MASK_VALUE
     from mobilepack.models.static import METHODS, windows_of
@@ -124,7 +122,7 @@ def _facts(
     facts = program_facts(
         metadata,
         Counts(1, operators, {}, weight_cache=False),
-        _formats(model, plan.recipe, packaged),
+        _formats(model, plan.recipe),
         MemoryBytes(caches, 0),
     )
     placement = facts.placement.model_copy(
@@ -162,19 +160,13 @@ def _method(name: str, function: Function) -> Method:
     )
 
 
-def _formats(
-    model: LoadedModel, recipe: Recipe, packaged: PackagedParameters
-) -> dict[str, tuple[int, int]]:
+def _formats(model: LoadedModel, recipe: Recipe) -> dict[str, tuple[int, int]]:
     """Return numbers and bytes of the parameters by how they are stored."""
     from mobilepack.models.spec import parameter_shapes
 
     found: dict[str, tuple[int, int]] = {}
     for name, shape in parameter_shapes(model.spec).items():
-        kind = "fp16" if name not in packaged.compressed else recipe.linear
-        if kind != "fp16" and name in ("embed.weight", "positions.weight"):
-            kind = "8w"
-        scales = 0 if kind == "fp16" else 2 * shape[0]
-        count = math.prod(shape)
-        numbers, size = found.get(kind, (0, 0))
-        found[kind] = (numbers + count, size + count * _BITS[kind] // 8 + scales)
+        kind, size = coreml_storage(name, shape, recipe.linear)
+        numbers, before = found.get(kind, (0, 0))
+        found[kind] = (numbers + math.prod(shape), before + size)
     return found

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mobilepack.contract.parity import ParityRow
+from mobilepack.contract.parity import ParityRow, PerturbationFloor
 from mobilepack.contract.run_plan import RunPlan
 from mobilepack.contract.run_result import RunResult
 from mobilepack.harness.runner import Logits, Step, TokenArray
 from mobilepack.metrics.checks import Checks, plan_checks
 from mobilepack.metrics.ladder import Judge
-from mobilepack.metrics.tolerance import measured_floor
+from mobilepack.metrics.tolerance import RMS_OVER_STD_CAP, limits_of, measured_floor
 from mobilepack.testing import FakeHarness, ToyModel
 from tests.packages import VOCAB, toy_reference
 
@@ -141,3 +141,20 @@ def test_a_limit_on_perplexity_is_judged_only_when_asked(tmp_path: Path) -> None
         judge = Judge(reference, "program on host", measured_floor(reference), limit)
         row = judge.rows(checks, result)[-1]
         assert (row.against, row.status) == ("eager fp32", status)
+
+
+def test_a_few_positions_are_judged_by_the_noise_of_a_few() -> None:
+    """A single position may move more than all together; the cap holds for both."""
+    floor = PerturbationFloor(
+        rms_over_std=0.01, cosine_min=0.999, kl_max=1e-3, position_rms_over_std=0.03
+    )
+
+    def limit(positions: int | None) -> float:
+        return limits_of("8da4w", floor, positions)["rms_over_std"].value
+
+    assert limit(None) == pytest.approx(0.02)
+    assert limit(1) == pytest.approx(0.06)
+    assert limit(1) > limit(4) > limit(100) > limit(None)
+    assert limit(100) < 0.021
+    wild = floor.model_copy(update={"position_rms_over_std": 9.0})
+    assert limits_of("8da4w", wild, 1)["rms_over_std"].value == RMS_OVER_STD_CAP

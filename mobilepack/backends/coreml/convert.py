@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import torch
 
+from mobilepack.models.encodings import SMALLEST_COMPRESSED
 from mobilepack.models.spec import DecoderSpec
 from mobilepack.models.static import (
     METHODS,
@@ -32,8 +33,6 @@ from mobilepack.models.static import (
 MASK_VALUE = -4e4
 """Half precision ends at 65504 and the Neural Engine turns infinities into NaN (apple/
 coreai-models, neural_engine_rules.md)."""
-SMALLEST_WEIGHT = 512
-"""Elements below which a tensor is left in half precision: norms and biases."""
 
 Compression = Literal["fp16", "8w", "4w"]
 _BITS = {"8w": "int8", "4w": "int4"}
@@ -87,12 +86,12 @@ def convert(
     Raises:
         RuntimeError: coremltools could not convert the graph.
     """
-    import coremltools as ct
-
     lengths = {"prefill": wanted.prefill_tokens, "decode": 1}
     parts = {name: out.with_name(f".{name}.mlpackage") for name in METHODS}
     try:
         with quiet():
+            import coremltools as ct  # warns of itself
+
             for name, part in parts.items():
                 shape = StaticShape(lengths[name], wanted.max_seq_len, wanted.past, heads="split")
                 _convert_one(static_decoder(spec, shape, weights), wanted).save(str(part))
@@ -140,7 +139,7 @@ def _passes(compression: Compression, decoder: StaticDecoder) -> Any:
             mode="linear_symmetric",
             dtype=dtype,
             granularity="per_channel",
-            weight_threshold=SMALLEST_WEIGHT,
+            weight_threshold=SMALLEST_COMPRESSED,
         )
 
     # An embedding table in 4 bits with one scale per row loses too much.
