@@ -56,10 +56,7 @@ def create(name: str, cpu: str, as_json: bool) -> None:
     with steps("virtual", quiet=as_json) as progress:
         progress.step("fetch and shape the phone's system (once)", 0, 1)
         made = phones.create(name, cpu)
-    if as_json:
-        render.document("virtual", _plain(made))
-    else:
-        render.line(f"{made.name}: {made.cpu}, will answer as {made.serial}; not running")
+    _say(made, f"{made.cpu}, will answer as {made.serial}; not running", as_json=as_json)
 
 
 @command.command(
@@ -77,10 +74,7 @@ def start(name: str, as_json: bool) -> None:
     with steps("virtual", quiet=as_json) as progress:
         progress.step(f"start {name}", 0, 1)
         started = phones.start(phones.phone(name), _adb())
-    if as_json:
-        render.document("virtual", _plain(started.phone))
-    else:
-        render.line(f"{name}: running as {started.phone.serial}")
+    _say(started.phone, f"running as {started.phone.serial}", as_json=as_json)
 
 
 @command.command(
@@ -97,10 +91,7 @@ def stop(name: str, as_json: bool) -> None:
 
     one = phones.phone(name)
     phones.stop(one, _adb())
-    if as_json:
-        render.document("virtual", _plain(one))
-    else:
-        render.line(f"{name}: stopped")
+    _say(one, "stopped", as_json=as_json)
 
 
 @command.command(
@@ -117,10 +108,7 @@ def delete(name: str, as_json: bool) -> None:
 
     one = phones.phone(name)
     phones.delete(one, _adb())
-    if as_json:
-        render.document("virtual", _plain(one))
-    else:
-        render.line(f"{name}: deleted")
+    _say(one, "deleted", as_json=as_json)
 
 
 @command.command(
@@ -144,6 +132,13 @@ def list_phones(as_json: bool) -> None:
         return
     rows = [(p.name, p.cpu, p.serial, "running" if p.running else "stopped") for p in found]
     render.table(("name", "cpu", "serial", "state"), rows)
+
+
+def _say(one: Phone, what: str, *, as_json: bool) -> None:
+    if as_json:
+        render.document("virtual", _plain(one))
+    else:
+        render.line(f"{one.name}: {what}")
 
 
 def _plain(one: Phone) -> dict[str, object]:

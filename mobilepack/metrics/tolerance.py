@@ -149,7 +149,7 @@ def static_limits(floor: PerturbationFloor | None) -> Limits:
     """Return the limits of a program with 16-bit activations against its fake-quantised model.
 
     They are cosine's: 16-bit roundings fall otherwise where sums have another order. A model whose
-    own noise is larger is judged by its noise, within a cap.
+    own noise, with its roundings made at random, is larger is judged by its noise, within a cap.
     """
     least, why = STATIC_COSINE_MIN, "measured 0.9993 and above on trained weights"
     if floor is not None and 1 - FLOOR_FACTOR * (1 - floor.cosine_min) < least:

@@ -16,7 +16,7 @@ from mobilepack.pipeline.calibration_rows import text_rows
 from mobilepack.pipeline.known_reference import find, keep, key_of
 from mobilepack.pipeline.lower import Counts, MemoryBytes, MetadataValue, program_facts
 from mobilepack.pipeline.package import PROGRAM, ProgramFacts
-from mobilepack.pipeline.reference import PERTURBATION, Eager, Passage, record_reference
+from mobilepack.pipeline.reference import Eager, Passage, record_reference
 from mobilepack.pipeline.stages import Stages
 
 if TYPE_CHECKING:
@@ -150,7 +150,6 @@ def _request(
         heads="together",
         rows=rows[:CALIBRATION_ROWS],
         passages=tuple((p.name, p.token_ids) for p in passages),
-        perturbation=PERTURBATION,
         metadata=dict(metadata),
         out=folder / PROGRAM,
     )
@@ -175,7 +174,6 @@ def _joined(reference: Reference, made: LowerResult) -> Reference:
         update={
             "variants": tuple(rows),
             "greedy": made.greedy,
-            "perturbation": PERTURBATION,
         }
     )
     return Reference(index, rows)

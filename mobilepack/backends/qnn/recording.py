@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.fx import GraphModule
+from torch.fx import GraphModule, Node
 
 from mobilepack.backends.qnn.quantise import run_eager
 from mobilepack.backends.qnn.request import LowerRequest
@@ -17,6 +17,7 @@ from mobilepack.contract.reference import GreedyReference, Rows, Variant, record
 from mobilepack.models.static_session import StaticSession
 
 GREEDY_TOKENS = 24
+_BYTE = 255
 
 
 def fake_quantised_rows(
@@ -26,7 +27,7 @@ def fake_quantised_rows(
     decode: GraphModule,
     tell: Callable[[str, float], None],
 ) -> tuple[dict[Variant, Rows], tuple[GreedyReference, ...]]:
-    """Return the rows `quantised` and, with the embedded tokens moved, `floor`; and greedy text.
+    """Return the rows `quantised` and, with roundings at random, `floor`; and greedy text.
 
     Every passage is fed token by token from position 0 on.
     """
@@ -34,10 +35,11 @@ def fake_quantised_rows(
     following = [i for _, ids in request.passages for i in (*ids[1:], -1)]
     graphs: dict[Variant, GraphModule] = {
         "quantised": decode,
-        "floor": moved(decode, request.perturbation),
+        "floor": dithered(decode),
     }
     rows: dict[Variant, Rows] = {}
     for number, (variant, graph) in enumerate(graphs.items()):
+        torch.manual_seed(0)
         session = StaticSession(form, methods, _runner(graph))
         full = [
             session(np.array(ids[at : at + 1]), at)
@@ -80,24 +82,31 @@ def _greedy(request: LowerRequest, session: StaticSession) -> tuple[GreedyRefere
     )
 
 
-def moved(graph: GraphModule, size: float) -> GraphModule:
-    """Return the graph with noise of a relative size on the embedded tokens.
+def dithered(graph: GraphModule) -> GraphModule:
+    """Return the graph with its 16-bit roundings made at random, up or down by what is cut off.
 
-    The noise comes after they are quantised, for it is smaller than their step.
+    That is the least that another arithmetic does: the NPU adds and multiplies integers in an order
+    and with intermediate roundings of its own, so a value may end one step beside. Rounding at
+    random (x + u * scale before the rounding, u uniform in +-1/2) moves a value by less than a step
+    and by nothing on average. The same noise comes again at every call, for it is seeded.
     """
     graph = copy.deepcopy(graph)
-    (embedding,) = (n for n in graph.graph.nodes if n.target is torch.ops.aten.embedding.default)
-    last = node = embedding
-    while len(node.users) == 1 and "quantize_per_tensor" in str(next(iter(node.users)).target):
-        (node,) = node.users
-        last = node if "dequantize_per_tensor" in str(node.target) else last
-    generator = torch.Generator().manual_seed(0)
-    channels = embedding.meta["val"].shape[-1]
-    graph.register_buffer("noise", 1 + size * torch.randn(channels, generator=generator))
-    with graph.graph.inserting_after(last):
-        noise = graph.graph.get_attr("noise")
-    with graph.graph.inserting_after(noise):
-        product = graph.graph.call_function(torch.ops.aten.mul.Tensor, (last, noise))
-    last.replace_all_uses_with(product, delete_user_cb=lambda user: user is not product)
+    nodes = [n for n in graph.graph.nodes if _is_wide_rounding(n)]
+    for node in nodes:
+        value, scale = node.args[0], node.args[1]
+        with graph.graph.inserting_before(node):
+            noise = graph.graph.call_function(torch.ops.aten.rand_like.default, (value,))
+            centred = graph.graph.call_function(torch.ops.aten.sub.Tensor, (noise, 0.5))
+            scaled = graph.graph.call_function(torch.ops.aten.mul.Tensor, (centred, scale))
+            moved = graph.graph.call_function(torch.ops.aten.add.Tensor, (value, scaled))
+        node.replace_input_with(value, moved)
     graph.recompile()
     return graph
+
+
+def _is_wide_rounding(node: Node) -> bool:
+    """Tell the roundings of activations to 16 bits from those of weights and of the cache."""
+    if "quantized_decomposed.quantize_per_tensor" not in str(node.target):
+        return False
+    low, high = node.args[3], node.args[4]
+    return isinstance(low, int) and isinstance(high, int) and high - low > _BYTE

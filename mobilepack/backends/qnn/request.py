@@ -43,7 +43,6 @@ class LowerRequest(_Pickled):
         max_seq_len: Positions of a sequence; the cache holds one less.
         rows: Token ids of the calibration text.
         passages: Sequences whose logits the fake-quantised model is asked for.
-        perturbation: Relative size of the noise that measures its floor.
         out: Where the program goes.
     """
 
@@ -57,7 +56,6 @@ class LowerRequest(_Pickled):
     heads: Heads
     rows: tuple[tuple[int, ...], ...]
     passages: tuple[tuple[str, tuple[int, ...]], ...]
-    perturbation: float
     metadata: dict[str, MetadataValue]
     out: Path
 

@@ -30,7 +30,6 @@ def request(folder: Path) -> LowerRequest:
         heads="together",
         rows=(),
         passages=(),
-        perturbation=1e-4,
         metadata={},
         out=out,
     )
