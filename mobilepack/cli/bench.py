@@ -85,6 +85,14 @@ Example
     metavar="SECONDS",
     help="Pause before each round.",
 )
+@click.option(
+    "--max-celsius",
+    type=click.FloatRange(min=0),
+    default=37.0,
+    show_default=True,
+    metavar="CELSIUS",
+    help="Start on a phone only when battery and skin are not above this; waits ten minutes.",
+)
 @options.threads_option
 @options.timeout_option(3600)
 @options.json_option
@@ -97,6 +105,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     repetitions: int,
     warmups: int,
     cooldown_s: float,
+    max_celsius: float,
     threads: int,
     timeout_s: float,
     as_json: bool,
@@ -109,6 +118,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     virtual phone runs one thread and counts instructions per token, which are the same every time.
     """
     from mobilepack.commands.bench import BenchOptions, bench
+    from mobilepack.harness.android.gates import Gate
 
     chosen = packages.existing_or_built(package, quiet=as_json)
     asked = BenchOptions(
@@ -121,7 +131,7 @@ def command(  # noqa: PLR0913 - one parameter per option
         threads=threads,
         timeout_s=timeout_s,
     )
-    harnesses = devices.harnesses("bench", count_instructions=True)
+    harnesses = devices.harnesses("bench", count_instructions=True, gate=Gate(max_c=max_celsius))
     with steps("bench", quiet=as_json) as progress:
 
         def work(harness: Harness) -> BenchResult:

@@ -15,6 +15,7 @@ from mobilepack.errors import ExitCode, MobilepackError
 
 if TYPE_CHECKING:
     from mobilepack.commands.devices import AdbServer
+    from mobilepack.harness.android.gates import Gate
     from mobilepack.harness.base import Harness
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -38,7 +39,9 @@ class Devices:
 
         return AdbServer(self.adb_host, self.adb_port, self.wait_s)
 
-    def harnesses(self, purpose: str, *, count_instructions: bool = False) -> tuple[Harness, ...]:
+    def harnesses(
+        self, purpose: str, *, count_instructions: bool = False, gate: Gate | None = None
+    ) -> tuple[Harness, ...]:
         """Return a harness for each device; virtual phones are started.
 
         Raises:
@@ -47,7 +50,11 @@ class Devices:
         from mobilepack.commands.devices import harnesses
 
         return harnesses(
-            self.names, self.server, purpose=purpose, count_instructions=count_instructions
+            self.names,
+            self.server,
+            purpose=purpose,
+            count_instructions=count_instructions,
+            gate=gate,
         )
 
 

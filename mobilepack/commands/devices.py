@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from mobilepack.errors import MissingError, MobilepackError, near_misses
 from mobilepack.harness.android.adb import Adb, Listed, find_adb
 from mobilepack.harness.android.facts import DeviceFacts, read_facts
+from mobilepack.harness.android.gates import Gate
 from mobilepack.harness.android.harness import AdbHarness
 from mobilepack.harness.base import Harness
 from mobilepack.harness.host import HostHarness
@@ -126,6 +127,7 @@ def harnesses(
     *,
     purpose: str,
     count_instructions: bool = False,
+    gate: Gate | None = None,
 ) -> tuple[Harness, ...]:
     """Return a harness for every device that the names select, each once.
 
@@ -135,6 +137,7 @@ def harnesses(
         server: For the phones.
         purpose: What others are told who want the same device.
         count_instructions: Count on virtual phones.
+        gate: What a real phone must be like before each run.
 
     Raises:
         MissingError: A name selects nothing.
@@ -142,12 +145,14 @@ def harnesses(
     """
     chosen: dict[str, Harness] = {}
     for name in names:
-        for harness_id, harness in _selected(name, server, purpose, count_instructions):
+        for harness_id, harness in _selected(name, server, purpose, count_instructions, gate):
             chosen.setdefault(harness_id, harness)
     return tuple(chosen.values())
 
 
-def _selected(name: str, server: AdbServer, purpose: str, count: bool) -> list[tuple[str, Harness]]:
+def _selected(
+    name: str, server: AdbServer, purpose: str, count: bool, gate: Gate | None
+) -> list[tuple[str, Harness]]:
     if name == "host":
         return [(name, HostHarness())]
     if name == "native":
@@ -161,7 +166,7 @@ def _selected(name: str, server: AdbServer, purpose: str, count: bool) -> list[t
         wrap = counting(one.cpu) if count else None
         return [(one.serial, _harness(adb.on(one.serial), server, purpose, wrap=wrap))]
     serials = _serials(name, server, adb)
-    return [(serial, _harness(adb.on(serial), server, purpose)) for serial in serials]
+    return [(serial, _harness(adb.on(serial), server, purpose, gate=gate)) for serial in serials]
 
 
 def _harness(adb: Adb, server: AdbServer, purpose: str, **more: object) -> AdbHarness:

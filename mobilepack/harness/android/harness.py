@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from mobilepack.errors import MissingError, RunFailedError
 from mobilepack.harness.android.adb import Adb
 from mobilepack.harness.android.conditions import read_conditions
 from mobilepack.harness.android.facts import DeviceFacts, read_facts
+from mobilepack.harness.android.gates import Gate, wait_until_fit
 from mobilepack.harness.android.store import ROOT, Store
 from mobilepack.harness.base import (
     NO_HURRY,
@@ -53,7 +55,13 @@ class AdbHarness:
     """Runs plans on one phone; see `Harness`."""
 
     def __init__(
-        self, adb: Adb, *, purpose: str = "run", wait_s: float = 0.0, wrap: Wrapping | None = None
+        self,
+        adb: Adb,
+        *,
+        purpose: str = "run",
+        wait_s: float = 0.0,
+        wrap: Wrapping | None = None,
+        gate: Gate | None = None,
     ) -> None:
         """Make one.
 
@@ -62,11 +70,13 @@ class AdbHarness:
             purpose: What others are told who want the device.
             wait_s: How long to wait for another user of it.
             wrap: Something that watches the runner.
+            gate: What the phone must be like before each run.
         """
         self._adb = adb
         self._purpose = purpose
         self._wait_s = wait_s
         self._wrap = wrap
+        self._gate = gate
         self._facts: DeviceFacts | None = None
 
     @property
@@ -110,10 +120,17 @@ class AdbHarness:
                 update={"program": store.program(package / plan.program), "weight_cache": ""}
             )
             with store.run_folder() as folder, self._knowing_the_device():
-                before = read_conditions(self._adb, "_before")
+                gated = self._fit(on_progress, len(plan.items))
+                before = gated | read_conditions(self._adb, "_before")
                 result = self._run(there, folder, runner, log, limits, on_progress)
                 conditions = before | read_conditions(self._adb, "_after")
         return self._named(result, plan, conditions)
+
+    def _fit(self, on_progress: OnProgress, total: int) -> dict[str, str]:
+        if self._gate is None:
+            return {}
+        tell = functools.partial(Progress, done=0, total=total)
+        return wait_until_fit(self._adb, self._gate, lambda text: on_progress(tell(text)))
 
     def _run(
         self,
