@@ -11,7 +11,7 @@ from mobilepack.report.findings import Finding
 from mobilepack.report.runs import Runs
 
 _SHOWN = ("rms_over_std", "cosine_min", "kl_max", "top1_agreement", "ppl_ratio")
-_MARKS = {"passed": "✅", "failed": "❌", "not run": "⏸️"}
+_MARKS = {"passed": "✅", "failed": "❌", "not run": "⏸️", "unreadable": "⚠️"}
 
 
 def render_markdown(manifest: Manifest, runs: Runs, found: Sequence[Finding], version: str) -> str:
