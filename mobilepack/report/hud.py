@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 
 from pydantic_core import to_json
 
@@ -38,11 +39,10 @@ def hud(manifest: Manifest, runs: Runs) -> str:
 
     Numbers that are not finite are left out, for the database has none.
     """
-    return to_json([*records(manifest, runs)], indent=2).decode() + "\n"
+    return to_json([*_records(manifest, runs)], indent=2).decode() + "\n"
 
 
-def records(manifest: Manifest, runs: Runs) -> Iterator[Record]:
-    """Yield the records of `hud`."""
+def _records(manifest: Manifest, runs: Runs) -> Iterator[Record]:
     for bench in runs.bench:
         runner = _runner_of_bench(bench)
         for figure in _of_bench(bench):
@@ -69,7 +69,7 @@ def _record(manifest: Manifest, figure: _Figure, runner: Record, utc: str) -> It
             "extra_info": build,
         },
         "model": {
-            "name": plan.model.source,
+            "name": _model_name(plan.model.source),
             "type": plan.model.family,
             "backend": plan.backend,
             "extra_info": {"parameters": str(manifest.parameters)},
@@ -82,6 +82,11 @@ def _record(manifest: Manifest, figure: _Figure, runner: Record, utc: str) -> It
         },
         "runners": [runner],
     }
+
+
+def _model_name(source: str) -> str:
+    """Return a hub id as it is, of a folder its last part: others have it elsewhere."""
+    return PurePath(source).name if PurePath(source).is_absolute() else source
 
 
 def _runner(device: str, kind: str = "") -> Record:

@@ -30,7 +30,6 @@ _NOT_OURS: dict[str, object] = {
     "flash_attn": False,
     "tensor_split": "0.00",
     "tensor_buft_overrides": "none",
-    "use_mmap": False,
     "embeddings": False,
     "no_op_offload": 0,
 }
@@ -59,6 +58,7 @@ def _row(manifest: Manifest, bench: Bench, test: BenchTest) -> dict[str, object]
         "n_threads": bench.protocol.threads,
         "type_k": kv_type,
         "type_v": kv_type,
+        "use_mmap": True,  # pybindings and the native runner both load by MmapDataLoader
         **_NOT_OURS,
         "n_prompt": test.n_prompt,
         "n_gen": test.n_gen,

@@ -99,4 +99,20 @@ class _Reader:
 def _read(kind: type[T], path: Path) -> T:
     record: Contract = kind.read(path)
     assert isinstance(record, kind)  # noqa: S101 - `read` returns Self
+    if _oversized(record):
+        raise UsageError(
+            "invalid-file",
+            f"{path} is not a valid {kind.__name__}",
+            why="a whole number needs more than 64 bits, and no clock or memory has so many",
+            next="run it again",
+        )
     return record
+
+
+def _oversized(value: object) -> bool:
+    """Return whether any whole number is one that no division turns into a float."""
+    if isinstance(value, Contract):
+        return any(_oversized(one) for _, one in value)
+    if isinstance(value, tuple):
+        return any(_oversized(one) for one in value)
+    return isinstance(value, int) and abs(value) >= 2**63

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html.parser
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from mobilepack.contract.parity import Parity
 from mobilepack.testing import FakeHarness
 from tests.packages import toy_package
 
+_NUMBERS = {"float": r"(?<=[ :\[])-?\d+\.\d+(e-?\d+)?(?=[,\n])", "int": r"(?<=[ :\[])\d+(?=[,\n])"}
 FAST = BenchOptions(prompt_tokens=(8,), gen_tokens=(4,), warmups=1, repetitions=5)
 
 
@@ -187,3 +189,26 @@ def test_the_exports_are_written_where_they_are_asked_for(
     assert {record["benchmark"]["name"] for record in json.loads(files["hud"].read_text())} == {
         "mobilepack"
     }
+
+
+@pytest.mark.parametrize(
+    "number", ["1e999", "NaN", "-Infinity", "-5", "1" + "0" * 400, "0", "null"]
+)
+def test_no_number_takes_down_the_report(
+    run: Callable[..., Any], package: Path, tmp_path: Path, number: str
+) -> None:
+    (bench,) = package.glob("runs/*/*/bench.json")
+    (parity,) = package.glob("runs/*/*/parity.json")
+    for path in (bench, parity):
+        text = path.read_text()
+        # In every field whose type takes the number; the others would make the file unreadable.
+        for kind in ("float", "int"):
+            swapped = re.sub(_NUMBERS[kind], number, text)
+            path.write_text(swapped)
+            names = ("junit", "llama-bench", "hud")
+            files = [part for name in names for part in (f"--{name}", tmp_path / name)]
+            ran = run("report", package, *files)
+            assert ran.code == 0, ran.err
+            assert not _Page((package / "report.html").read_text(encoding="utf-8")).open
+            json.loads((tmp_path / "hud").read_text(), parse_constant=pytest.fail)
+            json.loads((tmp_path / "llama-bench").read_text(), parse_constant=pytest.fail)

@@ -74,3 +74,14 @@ def test_numbers_that_are_not_finite_are_left_out(manifest: Manifest) -> None:
     bad = Measured(name="kl_max", value=math.nan, better="lower", limit=math.inf)
     rows = (parity.rows[0].model_copy(update={"metrics": (bad,)}),)
     assert _records(manifest, Runs((parity.model_copy(update={"rows": rows}),), (), ())) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "name"), [("org/model", "org/model"), ("/home/me/models/mine", "mine")]
+)
+def test_a_model_has_the_name_that_others_know(manifest: Manifest, source: str, name: str) -> None:
+    model = manifest.plan.model.model_copy(update={"source": source})
+    plan = manifest.plan.model_copy(update={"model": model})
+    renamed = manifest.model_copy(update={"plan": plan})
+    found = _records(renamed, Runs((), (a_bench("id"),), ()))
+    assert {record["model"]["name"] for record in found} == {name}
