@@ -191,9 +191,7 @@ def test_the_exports_are_written_where_they_are_asked_for(
     }
 
 
-@pytest.mark.parametrize(
-    "number", ["1e999", "NaN", "-Infinity", "-5", "1" + "0" * 400, "0", "null"]
-)
+@pytest.mark.parametrize("number", ["1e999", "NaN", "-5", "1" + "0" * 400])
 def test_no_number_takes_down_the_report(
     run: Callable[..., Any], package: Path, tmp_path: Path, number: str
 ) -> None:
