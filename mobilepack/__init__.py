@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mobilepack.commands.devices import AdbServer, Inventory, devices, harnesses
     from mobilepack.commands.inspect import inspect
     from mobilepack.commands.plan import Prediction, plan
-    from mobilepack.commands.report import ReportResult
+    from mobilepack.commands.report import Exports, ReportResult
     from mobilepack.commands.report import report as write_report
     from mobilepack.commands.targets import targets
     from mobilepack.commands.verify import VerifyOptions, VerifyResult, verify
@@ -50,7 +50,7 @@ _PLACES = {
     "commands.devices": ("AdbServer", "Inventory", "devices", "harnesses"),
     "commands.inspect": ("inspect",),
     "commands.plan": ("Prediction", "plan"),
-    "commands.report": ("ReportResult", "write_report"),
+    "commands.report": ("Exports", "ReportResult", "write_report"),
     "commands.targets": ("targets",),
     "commands.verify": ("VerifyOptions", "VerifyResult", "verify"),
     "contract.gate": ("Gate",),
@@ -74,6 +74,7 @@ __all__ = [
     "CheckFailedError",
     "Choices",
     "Comparison",
+    "Exports",
     "Gate",
     "Inventory",
     "MissingError",

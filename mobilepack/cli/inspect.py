@@ -145,6 +145,8 @@ def print_package(view: PackageView) -> None:
     for bench in view.runs.bench:
         tests = ", ".join(f"{test.test} {test.avg_ts:.1f} tok/s" for test in bench.tests)
         render.line(f"bench       {tests} on {bench.device}, {bench.utc}")
+    for lost in view.runs.unreadable:
+        render.line(f"unreadable  {lost.path}: {lost.why}")
     render.line(f"plan id     {manifest.plan_id}")
     render.line()
     render.table(

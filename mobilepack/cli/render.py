@@ -86,6 +86,7 @@ _COLOURS = {
     "passed": "green",
     "failed": "red",
     "missing": "red",
+    "unreadable": "red",
     "warning": "yellow",
     "not run": "yellow",
 }

@@ -81,7 +81,7 @@ def facts(path: Path) -> Iterator[Fact]:
     package = open_package(path)
     yield Fact("size/program", package.program_bytes, "bytes", "lower")
     yield from _of_manifest(package.manifest)
-    runs = read_runs(package.root, package.manifest)
+    runs = read_runs(package.root, package.manifest).whole()
     for parity in runs.parity:
         yield from _of_parity(parity)
     for bench in runs.bench:

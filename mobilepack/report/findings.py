@@ -8,9 +8,10 @@ from typing import Literal
 from mobilepack.contract.bench import Bench
 from mobilepack.contract.manifest import Manifest
 from mobilepack.contract.parity import Parity, ParityRow
+from mobilepack.report.junit import NOT_VERIFIED
 from mobilepack.report.runs import Runs
 
-Status = Literal["passed", "failed", "measured", "not run", "noted"]
+Status = Literal["passed", "failed", "measured", "not run", "unreadable", "noted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +28,12 @@ def findings(manifest: Manifest, runs: Runs) -> tuple[Finding, ...]:
     for parity in runs.parity:
         found += _of_parity(parity)
     if not runs.parity:
-        found.append(Finding("not run", "no check of this build: run `mobilepack verify`"))
+        found.append(Finding("not run", NOT_VERIFIED))
     for bench in runs.bench:
         found += _of_bench(bench)
     if not runs.bench:
         found.append(Finding("not run", "no timing of this build: run `mobilepack bench`"))
+    found += [Finding("unreadable", f"{one.path}: {one.why}") for one in runs.unreadable]
     if runs.stale:
         count = len(runs.stale)
         found.append(Finding("noted", f"{count} older results of another build are left out"))

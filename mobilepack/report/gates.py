@@ -5,31 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
 
 from mobilepack.contract.base import write_atomically
 from mobilepack.contract.gate import Judged
+from mobilepack.contract.gate import Outcome as Judgement
+from mobilepack.report import junit
+from mobilepack.report.junit import Case, Outcome, Suite
 from mobilepack.report.sarif import Result, sarif
+
+_OUTCOMES: dict[Judgement, Outcome] = {
+    "passed": "passed",
+    "failed": "failure",
+    "not judged": "skipped",
+}
 
 
 def write_junit(path: Path, judged: Sequence[Judged], suite: str) -> None:
     """Write one test case per row; what was not judged is a skipped case with its reason."""
-    root = ElementTree.Element(
-        "testsuite",
-        name=suite,
-        tests=str(len(judged)),
-        failures=str(sum(one.outcome == "failed" for one in judged)),
-        skipped=str(sum(one.outcome == "not judged" for one in judged)),
-    )
-    for one in judged:
-        case = ElementTree.SubElement(root, "testcase", classname=suite, name=_xml(one.metric))
-        if one.outcome == "failed":
-            ElementTree.SubElement(case, "failure", message=_xml(one.why))
-        elif one.outcome == "not judged":
-            ElementTree.SubElement(case, "skipped", message=_xml(one.why))
-    ElementTree.indent(root)
-    text = ElementTree.tostring(root, encoding="unicode", xml_declaration=True)
-    write_atomically(path, text + "\n")
+    cases = [Case(one.metric, _OUTCOMES[one.outcome], one.why) for one in judged]
+    junit.write_junit(path, Suite(suite, cases))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +44,3 @@ def write_sarif(path: Path, judged: Sequence[Judged], gate: Path | None) -> None
     results = [Result("gate", "error", f"{one.metric}: {one.why}", one.metric) for one in failed]
     artifact = gate.as_posix() if gate is not None and not gate.is_absolute() else "gate.toml"
     write_atomically(path, sarif([_Rule()], results, artifact, "mobilepack compare"))
-
-
-def _xml(text: str) -> str:
-    """Return text without the characters that XML 1.0 cannot hold."""
-    return "".join(c if _allowed(c) else "\ufffd" for c in text)
-
-
-def _allowed(character: str) -> bool:
-    return character in "\t\n\r" or " " <= character < "\ud800" or character >= "\ue000"

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from mobilepack.contract.bench import Bench, BenchTest, Statistics
+from mobilepack.contract.evaluation import Evaluation, TaskResult
 from mobilepack.contract.manifest import Manifest
 from mobilepack.contract.parity import Measured, Parity, ParityRow
+from mobilepack.report.chosen import chosen, first
 from mobilepack.report.findings import Finding
 from mobilepack.report.runs import Runs
 
 _SHOWN = ("rms_over_std", "cosine_min", "kl_max", "top1_agreement", "ppl_ratio")
-_MARKS = {"passed": "✅", "failed": "❌", "not run": "⏸️"}
+_MARKS = {"passed": "✅", "failed": "❌", "not run": "⏸️", "unreadable": "⚠️"}
 
 
 def render_markdown(manifest: Manifest, runs: Runs, found: Sequence[Finding], version: str) -> str:
@@ -25,23 +27,27 @@ def render_markdown(manifest: Manifest, runs: Runs, found: Sequence[Finding], ve
         f" embedding {recipe.embedding}, KV cache {recipe.kv_cache},"
         f" up to {plan.max_seq_len} tokens; build `{manifest.plan_id[:16]}`.",
         "",
-        *(f"- {_mark(item.status)} {_text(item.text)}" for item in found),
+        *(f"- {_mark(item.status)} {_text(item.text)}" for item in chosen(found)),
+        *_rest(found),
         "",
     ]
     for parity in runs.parity:
         lines += _parity(parity)
     for bench in runs.bench:
         lines += _bench(bench)
+    for evaluation in runs.evaluations:
+        lines += _evaluation(evaluation)
     return "\n".join([*lines, f"<sub>mobilepack {_text(version)}</sub>", ""])
 
 
 def _parity(parity: Parity) -> list[str]:
     rows = [
         (_mark(row.status), row.rung, row.against or "", row.check, _values(row))
-        for row in parity.rows
+        for row in chosen(parity.rows)
     ]
     head = ("", "rung", "against", "check", "values (limit)")
-    return [f"### Parity on {_text(parity.device)}, {parity.utc}", "", *_table(head, rows), ""]
+    title = f"### Parity on {_text(parity.device)}, {_text(parity.utc)}"
+    return [title, "", *_table(head, rows), *_rest(parity.rows), ""]
 
 
 def _values(row: ParityRow) -> str:
@@ -58,16 +64,17 @@ def _metric(metric: Measured) -> str:
 
 def _bench(bench: Bench) -> list[str]:
     head = ("test", "tok/s mean ± sd", "median [95 %]", "TTFT ms", "per token ms", "verdict")
-    rows = [_test(test) for test in bench.tests]
+    rows = [_test(test) for test in first(bench.tests)]
     stands_for = "may stand for a phone" if bench.representative else "not a phone's numbers"
     return [
-        f"### Speed on {_text(bench.device)}, {bench.utc}",
+        f"### Speed on {_text(bench.device)}, {_text(bench.utc)}",
         "",
         f"{_text(bench.environment.cpu)}, {bench.protocol.threads} threads,"
         f" {bench.protocol.warmups} warm-ups, {bench.protocol.repetitions} repetitions;"
         f" representative: {str(bench.representative).lower()} ({stands_for}).",
         "",
         *_table(head, rows),
+        *_rest(bench.tests),
         "",
         f"Load {_loads(bench.load_ms)} ms{_cached(bench)}; memory over the empty process:"
         f" {bench.loaded_bytes / 1e6:.1f} MB after loading,"
@@ -95,6 +102,27 @@ def _test(test: BenchTest) -> tuple[str, ...]:
         _milliseconds(test.decode_token_ms),
         f"{test.trust}: {test.trust_reason}",
     )
+
+
+def _evaluation(evaluation: Evaluation) -> list[str]:
+    rows = [row for task in chosen(evaluation.tasks) for row in _task(task)]
+    title = f"### Task accuracy on {_text(evaluation.device)}, {_text(evaluation.utc)}"
+    head = ("task", "metric", "value ± standard error", "questions")
+    return [title, "", *_table(head, rows), *_rest(evaluation.tasks), ""]
+
+
+def _task(task: TaskResult) -> Iterator[tuple[str, ...]]:
+    if task.status != "ran":
+        yield task.task, f"{task.status}: {task.reason}", "", ""
+    for metric in task.metrics:
+        error = "" if metric.stderr is None else f" ± {metric.stderr:.4g}"
+        yield task.task, metric.name, f"{metric.value:.4g}{error}", str(task.samples)
+
+
+def _rest(rows: Sequence[object]) -> list[str]:
+    """Say how much is left out; a comment on GitHub holds 65,536 characters."""
+    left = len(rows) - len(first(rows))
+    return ["", f"{left:,} more are left out; report.html carries all."] if left else []
 
 
 def _milliseconds(values: Statistics | None) -> str:
