@@ -1,0 +1,58 @@
+package mobilepack.demo
+
+import android.content.Context
+import java.io.File
+import java.io.FileNotFoundException
+
+/** What mobilepack built, where the app may read it: `files/package`. */
+class PackageFolder(private val root: File) {
+    val program: File get() = file("model.pte")
+
+    /** The tokenizer that the LLM runner reads; packages have one of the two. */
+    val tokenizer: File
+        get() = root.resolve("tokenizer.json").takeIf { it.isFile } ?: file("tokenizer.model")
+
+    /**
+     * How a message becomes the text that the model sees: `prompt.txt`, in which `{message}` stands
+     * for it. Without one, the message as it is: the runner applies no chat template.
+     */
+    fun prompt(message: String): String {
+        val template = root.resolve("prompt.txt").takeIf { it.isFile }?.readText() ?: return message
+        return template.replace("{message}", message)
+    }
+
+    /**
+     * A file by its path in the package.
+     *
+     * @throws FileNotFoundException if it is absent, or outside.
+     */
+    fun file(path: String): File {
+        val found = root.resolve(path).canonicalFile
+        if (found.isFile && found.startsWith(root.canonicalFile)) return found
+        throw FileNotFoundException("$path is not in $root; push a package (README.md)")
+    }
+}
+
+private const val FOLDER = "package"
+
+/** The package that was pushed, or else the one of the app's assets, copied at the first start. */
+fun openPackage(context: Context): PackageFolder {
+    val root = context.filesDir.resolve(FOLDER)
+    if (!root.isDirectory && context.assets.list(FOLDER).orEmpty().isNotEmpty()) {
+        val aside = context.filesDir.resolve("$FOLDER.part")
+        aside.deleteRecursively()
+        copyAssets(context, FOLDER, aside)
+        check(aside.renameTo(root)) { "cannot rename $aside" }
+    }
+    return PackageFolder(root)
+}
+
+private fun copyAssets(context: Context, path: String, to: File) {
+    val names = context.assets.list(path).orEmpty()
+    if (names.isEmpty()) {
+        context.assets.open(path).use { source -> to.outputStream().use { source.copyTo(it) } }
+    } else {
+        to.mkdirs()
+        for (name in names) copyAssets(context, "$path/$name", to.resolve(name))
+    }
+}
