@@ -23,6 +23,8 @@ from tests.models.checkpoints import edit_json
 from tests.models.hybrids import HYBRIDS, write_checkpoint
 from tests.models.networks import RandomWeights, feed, random_ids, relative_rms
 
+pytestmark = pytest.mark.slow
+
 OURS = torch.ops.mobilepack
 MAX_RMS_OVER_STD = 1e-5
 

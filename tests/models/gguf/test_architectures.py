@@ -27,6 +27,8 @@ from tests.models.gguf.cases import CASES, Case
 from tests.models.gguf.writing import Written, write
 from tests.models.networks import random_ids
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[[Case], Written]
 
 
