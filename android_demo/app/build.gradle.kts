@@ -27,6 +27,8 @@ android {
         targetCompatibility = JavaVersion.VERSION_17
     }
 
+    testOptions { unitTests.isIncludeAndroidResources = true }
+
     // Programs are mapped into memory, never unpacked.
     androidResources { noCompress += "pte" }
     // The DSP's loader opens Qualcomm's libraries by path.
@@ -39,6 +41,8 @@ kotlin {
 
 dependencies {
     implementation(project(":harness-core"))
+    testImplementation(libs.junit)
+    testImplementation(libs.robolectric)
     "xnnpackImplementation"(libs.executorch)
     "qnnImplementation"(libs.executorch.qnn)
     // Newer than the one that ExecuTorch's brings: as new as the libraries that compile programs.

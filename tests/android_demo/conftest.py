@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -9,10 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.provision import ROOT, jars
+from mobilepack.harness.provision.debian import Suite, unpacked
+from tests.harness.parts import provisioned
+from tests.provision import ROOT, jars, npm_package
+
+__all__ = ["provisioned"]
 
 DEMO = ROOT / "android_demo"
 POM = ROOT / "tests" / "data" / "android_demo" / "pom.xml"
+MAIN = DEMO / "app/src/main"
+OLDEST = POM.with_name("oldest-pom.xml")
+NAMESPACE = "mobilepack.demo"
+EXECUTORCH = (
+    "react-native-executorch",
+    "0.9.3",
+    "70a20a865b82f47ac46c82711d93c2038cf99eccbb9b287494219063f2217622",
+)
 _COMPILER = "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler"
 _FRAMEWORK = "android-all-*.jar"
 _SERIALIZATION = ("kotlin-stdlib-*.jar", "kotlinx-serialization-*.jar")
@@ -75,4 +88,73 @@ def core(kotlin: Kotlin, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Compile :harness-core."""
     out = tmp_path_factory.mktemp("core") / "core.jar"
     kotlin.compile(out, [DEMO / "harness-core/src/main/kotlin"], kotlin.libraries)
+    return out
+
+
+@dataclass(frozen=True)
+class Aapt:
+    """Debian's aapt2 in a folder of its own."""
+
+    root: Path
+
+    def __call__(self, *arguments: object) -> str:
+        """Run it; return what it printed."""
+        libraries = ("lib/x86_64-linux-gnu/android", "lib/x86_64-linux-gnu", "lib/p7zip")
+        path = ":".join(str(self.root / "usr" / folder) for folder in libraries)
+        done = subprocess.run(
+            [str(self.root / "usr/bin/aapt2"), *map(str, arguments)],
+            env=os.environ | {"LD_LIBRARY_PATH": path},
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@pytest.fixture(scope="session")
+def aapt(provisioned: object) -> Aapt:
+    """Fetch aapt2 once."""
+    return Aapt(unpacked(Suite.of_this_machine(), ["aapt"]))
+
+
+def namespaced(folder: Path) -> Path:
+    """Write the manifest as Gradle's plug-in hands it to aapt2: with the namespace."""
+    text = (MAIN / "AndroidManifest.xml").read_text()
+    assert "package=" not in text
+    path = folder / "AndroidManifest.xml"
+    path.write_text(text.replace("<manifest ", f'<manifest package="{NAMESPACE}" '))
+    return path
+
+
+@pytest.fixture(scope="session")
+def linked(aapt: Aapt, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compile and link manifest and resources against minSdk; return the folder with `app.apk`."""
+    folder = tmp_path_factory.mktemp("linked")
+    (framework,) = jars(OLDEST).glob("android-all-*.jar")
+    aapt("compile", "--dir", MAIN / "res", "-o", folder / "res.zip")
+    levels = ("--min-sdk-version", "28", "--target-sdk-version", "34")
+    files = ("--manifest", namespaced(folder), "--java", folder / "java")
+    aapt("link", "-I", framework, *levels, *files, "-o", folder / "app.apk", folder / "res.zip")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def executorch() -> Path:
+    """Fetch ExecuTorch's Android classes as another project ships them."""
+    if shutil.which("npm") is None:
+        pytest.skip("not on PATH: npm")
+    return npm_package(*EXECUTORCH) / "package/android/libs/classes.jar"
+
+
+@pytest.fixture(scope="session")
+def app(
+    kotlin: Kotlin,
+    core: Path,
+    linked: Path,
+    executorch: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """Compile the app's Kotlin with the R class that aapt2 wrote."""
+    out = tmp_path_factory.mktemp("app") / "app.jar"
+    sources = [MAIN / "kotlin", linked / "java"]
+    kotlin.compile(out, sources, [core, executorch, kotlin.framework, *kotlin.libraries])
     return out

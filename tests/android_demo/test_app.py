@@ -6,92 +6,18 @@ Android classes as another project ships them, an older build of the same librar
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
 import tomllib
 import xml.etree.ElementTree as ET
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from mobilepack.harness.provision.debian import Suite, unpacked
-from tests.android_demo.conftest import DEMO, POM, Kotlin
-from tests.harness.parts import provisioned
-from tests.provision import jars, npm_package
+from tests.android_demo.conftest import DEMO, MAIN, NAMESPACE, POM, Aapt
 
-__all__ = ["provisioned"]
 pytestmark = pytest.mark.slow
-MAIN = DEMO / "app/src/main"
-OLDEST = POM.with_name("oldest-pom.xml")
-NAMESPACE = "mobilepack.demo"
 ANDROID = "{http://schemas.android.com/apk/res/android}"
-EXECUTORCH = (
-    "react-native-executorch",
-    "0.9.3",
-    "70a20a865b82f47ac46c82711d93c2038cf99eccbb9b287494219063f2217622",
-)
-
-
-@dataclass(frozen=True)
-class Aapt:
-    """Debian's aapt2 in a folder of its own."""
-
-    root: Path
-
-    def __call__(self, *arguments: object) -> str:
-        """Run it; return what it printed."""
-        libraries = ("lib/x86_64-linux-gnu/android", "lib/x86_64-linux-gnu", "lib/p7zip")
-        path = ":".join(str(self.root / "usr" / folder) for folder in libraries)
-        done = subprocess.run(
-            [str(self.root / "usr/bin/aapt2"), *map(str, arguments)],
-            env=os.environ | {"LD_LIBRARY_PATH": path},
-            capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-
-@pytest.fixture(scope="module")
-def aapt(provisioned: object) -> Aapt:
-    """Fetch aapt2 once."""
-    return Aapt(unpacked(Suite.of_this_machine(), ["aapt"]))
-
-
-def namespaced(folder: Path) -> Path:
-    """Write the manifest as Gradle's plug-in hands it to aapt2: with the namespace."""
-    text = (MAIN / "AndroidManifest.xml").read_text()
-    assert "package=" not in text
-    path = folder / "AndroidManifest.xml"
-    path.write_text(text.replace("<manifest ", f'<manifest package="{NAMESPACE}" '))
-    return path
-
-
-@pytest.fixture(scope="module")
-def linked(aapt: Aapt, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Compile and link manifest and resources against minSdk; return the folder with `app.apk`."""
-    folder = tmp_path_factory.mktemp("linked")
-    (framework,) = jars(OLDEST).glob("android-all-*.jar")
-    aapt("compile", "--dir", MAIN / "res", "-o", folder / "res.zip")
-    levels = ("--min-sdk-version", "28", "--target-sdk-version", "34")
-    files = ("--manifest", namespaced(folder), "--java", folder / "java")
-    aapt("link", "-I", framework, *levels, *files, "-o", folder / "app.apk", folder / "res.zip")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def app(kotlin: Kotlin, core: Path, linked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Compile the app's Kotlin with the R class that aapt2 wrote."""
-    if shutil.which("npm") is None:
-        pytest.skip("not on PATH: npm")
-    executorch = npm_package(*EXECUTORCH) / "package/android/libs/classes.jar"
-    out = tmp_path_factory.mktemp("app") / "app.jar"
-    sources = [MAIN / "kotlin", linked / "java"]
-    kotlin.compile(out, sources, [core, executorch, kotlin.framework, *kotlin.libraries])
-    return out
 
 
 def test_every_activity_of_the_manifest_is_a_class_of_the_app(app: Path) -> None:
