@@ -32,6 +32,7 @@ _FIRST_PORT = 5700
 _LAST_PORT = 5899
 _START_S = 60.0
 _STOP_S = 15.0
+_WRITE_S = 2.0
 _POLL_S = 0.1
 _SUPERVISOR = "mobilepack.harness.virtual.supervisor"
 
@@ -190,18 +191,29 @@ def stop(one: Phone, adb: Adb) -> None:
     """
     adb.disconnect(one.serial)
     path = one.folder / _LOCK
+    pid = _supervisor(one)
     deadline = time.monotonic() + _STOP_S
-    while one.running:
-        pid = path.read_text().strip()
-        if pid.isdecimal():
-            late = time.monotonic() > deadline - _STOP_S / 2
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL if late else signal.SIGTERM)
+    # Only the process that ran when we were asked: somebody may start the phone again meanwhile.
+    while pid.isdecimal() and one.running and path.read_text().strip() == pid:
+        late = time.monotonic() > deadline - _STOP_S / 2
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL if late else signal.SIGTERM)
         if time.monotonic() > deadline:
             why = f"process {pid} lives"
             advice = f"kill -9 {pid}"
             raise RunFailedError("phone-stop", f"cannot stop {one.name}", why=why, next=advice)
         time.sleep(_POLL_S)
+
+
+def _supervisor(one: Phone) -> str:
+    """Return the number of the process behind a phone, empty if it does not run."""
+    deadline = time.monotonic() + _WRITE_S
+    while one.running:
+        pid = (one.folder / _LOCK).read_text().strip()
+        if pid.isdecimal() or time.monotonic() > deadline:
+            return pid
+        time.sleep(_POLL_S)  # it holds the lock and has not written its number yet
+    return ""
 
 
 def delete(one: Phone, adb: Adb) -> None:

@@ -200,10 +200,11 @@ class TestFaults:
         lost = phones.create(f"{NAME}-lost")
         try:
             phones.start(lost, adb)
+            stopping = threading.Timer(0.5, phones.stop, [lost, adb])
 
             def stop(progress: Progress) -> None:
                 if progress.item == "long":
-                    threading.Timer(0.5, phones.stop, [lost, adb]).start()
+                    stopping.start()
 
             with pytest.raises(RunFailedError) as failure:
                 AdbHarness(adb.on(lost.serial)).run(
@@ -214,6 +215,7 @@ class TestFaults:
                     on_progress=stop,
                 )
             assert failure.value.code == "device-gone"
+            stopping.join()
             phones.start(lost, adb)  # and it comes back
             again = AdbHarness(adb.on(lost.serial))
             assert again.run(quantised, short_plan(), log=tmp_path / "log").rows
