@@ -11,11 +11,12 @@ from pydantic_core import ErrorDetails
 
 from mobilepack.errors import UsageError, near_misses
 
-BackendName = Literal["coreml", "qnn", "xnnpack"]
+BackendName = Literal["coreml", "onnx", "qnn", "xnnpack"]
 
 
 RECIPES: dict[BackendName, tuple[str, ...]] = {
     "coreml": ("fp16", "8w", "4w"),
+    "onnx": ("fp32",),
     "qnn": ("fp16", "16a8w", "16a4w"),
     "xnnpack": ("fp32", "8da4w"),
 }
@@ -33,7 +34,7 @@ class RecipeDefaults(_Table):
         linear: Linear layers: `fp32`, or `8da4w` (dynamic int8 activations, int4 weights in
             groups) for XNNPACK; `fp16`, or `16a8w` or `16a4w` (16-bit activations, int8 or int4
             weights) for QNN; `fp16`, or `8w` or `4w` (fp16 activations, int8 or int4 weights with
-            a scale per row) for Core ML.
+            a scale per row) for Core ML; `fp32` for ONNX.
         group_size: Weights of a row that share one scale; 0 without `8da4w`.
         embedding: Embedding table: `fp32`, `8w` (int8, a scale per row) or `4w` (int4, groups
             of 32) for XNNPACK; `fp16`, or `16w` (16 bits, one scale) for QNN.

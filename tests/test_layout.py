@@ -16,8 +16,10 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "mobilepack").rglob("*.py"))
 LONGEST_FILE_LINES = 500
 VENDORS = {"executorch", "torchao", "coremltools", "onnxruntime"}
-# harness/host_child is the runtime's process: it is never imported, only started.
-VENDOR_FLOORS = ("pipeline", "backends", "mil", "models/decoder", "harness/host_child")
+# harness/host_child is the runtime's process: it is never imported, only started; what it runs ONNX
+# with is loaded there only.
+_RUNTIMES = ("harness/host_child", "harness/onnx_program")
+VENDOR_FLOORS = ("pipeline", "backends", "mil", "models/decoder", *_RUNTIMES)
 HEAVY = {"torch", "numpy", "pydantic", "rich", "transformers", "executorch", "huggingface_hub"}
 HELP_CPU_S = 0.2
 

@@ -27,6 +27,7 @@ ENABLES = {
     "tokenizers": "tokenizer.json of checkpoints",
     "sentencepiece": "tokenizer.model of checkpoints",
     "huggingface-hub": "models by hub id",
+    "onnxscript": "target onnx (pip install 'mobilepack[onnx]')",
     "transformers": "parity with Hugging Face's own code (tests only)",
 }
 REINSTALL = "run `make env`, or install mobilepack again"

@@ -46,6 +46,8 @@ BUILD_BASIS = (
 
 QNN_METHODS = 2
 QNN_START_S, QNN_PER_LAYER_S = 10.0, {"fp16": 2.5, "16a": 10.0}
+ONNX_START_S, ONNX_PER_LAYER_S = 5.0, 1.9
+ONNX_BASIS = "torch.onnx, fitted to 8 and 30 layers: 17 and 61 s on 2 x86-64 cores"
 COREML_START_S, COREML_PER_LAYER_S = 3.0, 2.0
 COREML_BASIS = "fitted to the embedded model: 8 layers take 15 to 19 s in coremltools"
 COREML_BYTES_PER_LAYER = 60_000
@@ -141,6 +143,8 @@ def predict(build: BuildPlan, spec: DecoderSpec, parameters: int) -> Prediction:
     if build.backend == "qnn":
         each = QNN_PER_LAYER_S["fp16" if build.recipe.linear == "fp16" else "16a"]
         seconds, basis = QNN_START_S + QNN_METHODS * each * len(spec.layers), QNN_BASIS
+    if build.backend == "onnx":
+        seconds, basis = ONNX_START_S + ONNX_PER_LAYER_S * len(spec.layers), ONNX_BASIS
     if build.backend == "coreml":
         seconds, basis = COREML_START_S + COREML_PER_LAYER_S * len(spec.layers), COREML_BASIS
     return Prediction(

@@ -12,6 +12,7 @@ from mobilepack.errors import MissingError, UsageError
 
 MANIFEST = "manifest.json"
 MLPACKAGE = "model.mlpackage"
+ONNX = "model.onnx"
 _NEXT = "build the package again: mobilepack build MODEL -o OUT"
 
 
@@ -33,8 +34,9 @@ class Package:
         Raises:
             MissingError: The manifest lists no program, or several.
         """
-        if self.lists(MLPACKAGE):
-            return self.root / MLPACKAGE
+        for name in (MLPACKAGE, ONNX):
+            if self.lists(name):
+                return self.root / name
         found = [entry.path for entry in self.manifest.files if entry.path.endswith(".pte")]
         if len(found) != 1:
             raise MissingError(
@@ -47,10 +49,11 @@ class Package:
 
     @property
     def program_bytes(self) -> int:
-        """Size of the program, a file or a folder."""
+        """Size of the program, a file or a folder, with weights that lie beside it."""
         name = self.program.relative_to(self.root).as_posix()
+        whole = (name, f"{name}.data")
         files = self.manifest.files
-        return sum(e.bytes for e in files if e.path == name or e.path.startswith(name + "/"))
+        return sum(e.bytes for e in files if e.path in whole or e.path.startswith(name + "/"))
 
     @property
     def weight_cache(self) -> str:

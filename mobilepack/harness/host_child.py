@@ -29,6 +29,7 @@ from mobilepack.contract.run_result import Environment, Memory, RunResult
 from mobilepack.harness import machine, talk
 from mobilepack.harness.base import Progress
 from mobilepack.harness.mil_program import MilProgram
+from mobilepack.harness.onnx_program import OnnxProgram
 from mobilepack.harness.runner import Clock, Logits, Refeeding, Step, TokenArray, run_items
 from mobilepack.harness.serve import Emit, LineReader, serve
 from mobilepack.harness.static_program import StaticProgram
@@ -152,11 +153,22 @@ class _Program:
         return last
 
 
-def _static_manifest(package: Path) -> Manifest | None:
-    """Return the manifest of a program in the static form, None for any other."""
+def _manifest(package: Path) -> Manifest | None:
     path = package / MANIFEST
-    manifest = Manifest.read(path) if path.is_file() else None
-    return None if manifest is None or manifest.static is None else manifest
+    return Manifest.read(path) if path.is_file() else None
+
+
+def _loaded(
+    bindings: Any, path: Path, method: str, manifest: Manifest | None, threads: int
+) -> _Program | StaticProgram | MilProgram | OnnxProgram:
+    backend = "" if manifest is None else manifest.plan.backend
+    if manifest is not None and backend == "coreml":
+        return MilProgram(path, manifest, threads)
+    if manifest is not None and backend == "onnx":
+        return OnnxProgram(path, manifest, threads)
+    if manifest is not None and manifest.static is not None:
+        return StaticProgram(bindings, path, manifest)
+    return _Program(bindings, path, method)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,15 +185,9 @@ def _open(bindings: Any, package: Path, plan: RunPlan) -> _Opened:
     bindings._unsafe_reset_threadpool(plan.threads or machine.physical_cores())
     cache = _weight_cache(plan.weight_cache) if plan.weight_cache else None
     start = time.monotonic_ns()
-    static = _static_manifest(package)
+    manifest = _manifest(package)
     threads = int(bindings._threadpool_get_thread_count())
-    program: _Program | StaticProgram | MilProgram
-    if static is not None and static.plan.backend == "coreml":
-        program = MilProgram(package / plan.program, static, threads)
-    elif static is None:
-        program = _Program(bindings, package / plan.program, plan.method)
-    else:
-        program = StaticProgram(bindings, package / plan.program, static)
+    program = _loaded(bindings, package / plan.program, plan.method, manifest, threads)
     load_ns = time.monotonic_ns() - start
     kept = cache.outcome() if cache else "off"
     step = Refeeding(program, plan.prefill_chunk) if RECURRENT in program.methods else program

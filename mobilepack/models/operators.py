@@ -17,14 +17,15 @@ from mobilepack.models import ops as _ops  # noqa: F401  registers torch.ops.mob
 from mobilepack.models.layer_spec import Activation
 
 if TYPE_CHECKING:
+    from mobilepack.models.operators_growing import GrowingCall
     from mobilepack.models.operators_static import StaticCall
 
 GELU_CUBIC = 0.044715  # Hendrycks and Gimpel 2016, section 2
 GELU_QUICK = 1.702  # the same section: x * sigmoid(1.702 x)
 
-Position: TypeAlias = "torch.Tensor | int | StaticCall"
+Position: TypeAlias = "torch.Tensor | int | StaticCall | GrowingCall"
 """Where a call starts: the `input_pos` tensor, the number in it (plain), or all that a call of the
-static form is given."""
+static or the growing form is given."""
 
 Tensor = torch.Tensor
 OptionalTensor = torch.Tensor | None

@@ -25,6 +25,7 @@ from mobilepack.pipeline.lower import (
     lower_reference,
     runner_metadata,
 )
+from mobilepack.pipeline.onnx import build_onnx
 from mobilepack.pipeline.package import PROGRAM, ProgramFacts, copy_companions, write_manifest
 from mobilepack.pipeline.program import write_program
 from mobilepack.pipeline.qnn import QnnChoices, build_qnn, check_model, qnn_passages
@@ -64,8 +65,9 @@ def build_package(
         model = compressed.model
         tokenizer = Tokenizer.open(model.checkpoint.folder)
         passages = reference_passages(model, plan)  # first, for it may refuse the tokenizer
-        if plan.backend in ("qnn", "coreml"):
+        if plan.backend != "xnnpack":
             check_model(model, plan.target)
+        if plan.backend in ("qnn", "coreml"):
             passages = qnn_passages(passages, plan.max_seq_len)
         with working(out, plan.target, content_id(plan)) as workspace:
             qnn = QnnChoices(qnn_sdk, choices.text)
@@ -116,6 +118,9 @@ def _program(
     metadata = runner_metadata(model, plan)
     if plan.backend == "qnn":
         facts = build_qnn(model, plan, qnn, exported, tables, passages, metadata, folder, stages)
+        return facts, compressed.report
+    if plan.backend == "onnx":
+        facts = build_onnx(model, plan, exported, tables, passages, metadata, folder, stages)
         return facts, compressed.report
     if plan.backend == "coreml":
         facts = build_coreml(model, plan, exported, tables, passages, metadata, folder, stages)

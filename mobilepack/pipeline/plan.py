@@ -150,6 +150,8 @@ def recipe_for(target: Target, choices: Choices) -> Recipe:
         return qnn_recipe(linear, target, choices)
     if target.backend == "coreml":
         return coreml_recipe(linear, target, choices)
+    if target.backend == "onnx":
+        return onnx_recipe(target, choices)
     if linear == "fp32" and choices.group_size:
         raise UsageError(
             "group-of-fp32",
@@ -178,6 +180,25 @@ def recipe_for(target: Target, choices: Choices) -> Recipe:
             "kv_cache": kv_cache,
         }
     )
+
+
+def onnx_recipe(target: Target, choices: Choices) -> Recipe:
+    """Return the recipe for ONNX Runtime, which is fp32 throughout.
+
+    Raises:
+        UsageError: Other storage is asked for.
+    """
+    asked = {"qembedding": choices.embedding, "kv-cache": choices.kv_cache}
+    wrong = [f"--{name} {value}" for name, value in asked.items() if value not in (None, "fp32")]
+    wrong += [f"--group-size {choices.group_size}"] if choices.group_size else []
+    if wrong:
+        raise UsageError(
+            "storage-of-onnx",
+            f"cannot build {target.name} with {' '.join(wrong)}",
+            why="it is the fp32 model throughout",
+            next="leave that out; quantise the graph with onnxruntime's own tools if you need it",
+        )
+    return Recipe(linear="fp32", group_size=0, embedding="fp32", kv_cache="fp32")
 
 
 def coreml_recipe(linear: str, target: Target, choices: Choices) -> Recipe:

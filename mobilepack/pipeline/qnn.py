@@ -51,7 +51,7 @@ class QnnChoices:
 
 
 def check_model(model: LoadedModel, target: str) -> None:
-    """Refuse models that have no static form.
+    """Refuse models that have the dynamic form only.
 
     Raises:
         UsageError: A block has experts, a recurrent state or latent attention.
@@ -60,8 +60,8 @@ def check_model(model: LoadedModel, target: str) -> None:
         raise UsageError(
             "static-family",
             f"cannot build a {model.spec.family} model for {target}",
-            why="it has experts, recurrent states or latent attention; for the NPU there are"
-            " attention and feed-forward",
+            why="it has experts, recurrent states or latent attention, and this target is for"
+            " attention and feed-forward blocks",
             next="build it for the CPU: --target xnnpack",
         )
 
