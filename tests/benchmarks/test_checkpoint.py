@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from safetensors import safe_open
 
-from benchmarks.checkpoint import split_into_shards, to_bf16_bits, write_checkpoint
+from benchmarks.checkpoint import write_checkpoint
 from benchmarks.shapes import SHAPES, Shape, shape_named, tensor_sizes
 from benchmarks.tensors import read_tensors, to_float32
-from benchmarks.vocabulary import byte_alphabet, vocabulary
+from mobilepack.models.zoo.filler_tokenizer import byte_alphabet, vocabulary
+from mobilepack.models.zoo.random_checkpoint import StoredTensor, split_into_shards, to_bf16_bits
 
 # Published parameter counts, in millions (model cards; Phi-3.5-mini: 3.8 B).
 _PUBLISHED_MILLIONS = {
@@ -76,11 +77,11 @@ def test_bf16_rounding_equals_torch(values: np.ndarray) -> None:
 def test_shards_keep_order_and_stay_within_the_limit(
     sizes: list[tuple[str, int, int]], limit: int
 ) -> None:
-    shards = split_into_shards(sizes, limit)
-    assert [size for shard in shards for size in shard] == sizes
+    tensors = [StoredTensor(name, (rows, max(columns, 1)), name) for name, rows, columns in sizes]
+    shards = split_into_shards(tensors, limit)
+    assert [tensor for shard in shards for tensor in shard] == tensors
     for shard in shards:
-        used = sum(2 * rows * max(columns, 1) for _, rows, columns in shard)
-        assert used <= limit or len(shard) == 1
+        assert sum(2 * tensor.numbers for tensor in shard) <= limit or len(shard) == 1
 
 
 def test_a_written_checkpoint_is_read_by_safetensors_with_its_shapes(tmp_path: Path) -> None:

@@ -66,7 +66,10 @@ class Graph:
 
         Attributes:
             bound: Constants among the external values: position to (buffer index, shape).
+            linears: Names of the weights of the linear maps, in their order.
         """
+        self.linears: list[str] = []
+        self._keys: dict[int, str] = {}
         self.bound: dict[int, tuple[int, tuple[int, ...]]] = {}
         self._layout = layout
         self._nodes: list[xnn.XNode] = []
@@ -110,6 +113,7 @@ class Graph:
         """
         if key not in self._vectors:
             self._vectors[key] = self._value(shape, constant=self._constant(key))
+            self._keys[self._vectors[key]] = key
         return self._vectors[key]
 
     def operand(self, constant: tuple[str, int, Content], shape: Sequence[int]) -> int:
@@ -140,8 +144,7 @@ class Graph:
             scale_buffer_idx=self._constant(key + ".scales"),
             num_scales=rows * (columns // group),
         )
-        datatype = xnn.XNNDatatype.xnn_datatype_qbint4
-        return self._value(shape, datatype, quantisation, constant=self._constant(key))
+        return self._matrix(key, shape, xnn.XNNDatatype.xnn_datatype_qbint4, quantisation)
 
     def int8_weights(self, key: str, shape: tuple[int, int]) -> int:
         """Refer to int8 weights `[rows, columns]` with a float32 scale per row."""
@@ -151,8 +154,14 @@ class Graph:
             scale_buffer_idx=self._constant(key + ".scales"),
             num_scales=shape[0],
         )
-        datatype = xnn.XNNDatatype.xnn_datatype_qcint8
-        return self._value(shape, datatype, quantisation, constant=self._constant(key))
+        return self._matrix(key, shape, xnn.XNNDatatype.xnn_datatype_qcint8, quantisation)
+
+    def _matrix(
+        self, key: str, shape: tuple[int, int], datatype: object, quantisation: object
+    ) -> int:
+        value = self._value(shape, datatype, quantisation, constant=self._constant(key))
+        self._keys[value] = key
+        return value
 
     def binary(self, kind: Binary, a: int, b: int, out: int | None = None) -> int:
         """Add an elementwise operator with numpy broadcasting."""
@@ -252,6 +261,7 @@ class Graph:
     def linear(self, a: int, weights: int, bias: int | None = None, out: int | None = None) -> int:
         """Multiply `[..., k]` by weights `[n, k]` transposed, plus bias `[n]`."""
         out = self._value([*self._shapes[a][:-1], self._shapes[weights][0]]) if out is None else out
+        self.linears.append(self._keys.get(weights, ""))
         self._add(
             xnn.XNNFullyConnected(
                 input1_id=a,

@@ -61,6 +61,7 @@ class Lowered:
         state_bytes: KV cache.
         activation_bytes: Planned intermediate tensors outside the delegates.
         workspace_bytes: Intermediate values inside the most demanding delegate.
+        linears: Names of the weights of the linear maps, in the order of the delegates.
     """
 
     head: bytes
@@ -72,6 +73,7 @@ class Lowered:
     state_bytes: int
     activation_bytes: int
     workspace_bytes: int
+    linears: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,7 @@ class Lowering:
             state_bytes=sizes["states"],
             activation_bytes=sizes["activations"],
             workspace_bytes=max(self._workspace, *(part.workspace_bytes for part in parts)),
+            linears=tuple(self._program.linears),
         )
 
     # --- which node goes where ---

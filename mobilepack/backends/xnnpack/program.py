@@ -53,6 +53,7 @@ class ProgramBuilder:
         self._persistent: set[int] = set()
         self._regions: dict[int, int] = {}
         self.kernel_calls: dict[str, int] = {}
+        self.linears: list[str] = []
 
     # --- values ---
 
@@ -143,6 +144,7 @@ class ProgramBuilder:
     def add_delegate(self, graph: Graph) -> int:
         """Store an XNNPACK graph; returns the delegate's index."""
         blob = graph.serialise()
+        self.linears += graph.linears
         segment = self.layout.segment(len(blob), Bytes(blob))
         reference = et.BackendDelegateDataReference(location=et.DataLocation.SEGMENT, index=segment)
         self._delegates.append(

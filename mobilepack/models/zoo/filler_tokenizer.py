@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from benchmarks.shapes import Shape
-
 BOS_TEXT = "<|bos|>"
 EOS_TEXT = "<|eos|>"
 _SPACE = "\u0120"  # how GPT-2's byte alphabet writes a blank
@@ -36,9 +34,11 @@ def vocabulary(size: int, special: dict[int, str]) -> dict[str, int]:
     return words
 
 
-def write_tokenizer(shape: Shape, folder: Path) -> None:
-    """Write `tokenizer.json` and `tokenizer_config.json` for a shape."""
-    special = {shape.bos_token_id: BOS_TEXT, shape.eos_token_id: EOS_TEXT}
+def write_filler_tokenizer(
+    vocab_size: int, bos_id: int, eos_id: int, max_length: int, folder: Path
+) -> None:
+    """Write `tokenizer.json` and `tokenizer_config.json`; bos and eos may be one token."""
+    special = {bos_id: BOS_TEXT, eos_id: EOS_TEXT}
     byte_level = {"type": "ByteLevel", "trim_offsets": True, "use_regex": True}
     document: dict[str, object] = {
         "version": "1.0",
@@ -57,15 +57,15 @@ def write_tokenizer(shape: Shape, folder: Path) -> None:
             "end_of_word_suffix": None,
             "fuse_unk": False,
             "byte_fallback": False,
-            "vocab": vocabulary(shape.vocab_size, special),
+            "vocab": vocabulary(vocab_size, special),
             "merges": [],
         },
     }
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": BOS_TEXT,
+        "bos_token": special[bos_id],
         "eos_token": EOS_TEXT,
-        "model_max_length": shape.max_position_embeddings,
+        "model_max_length": max_length,
     }
     (folder / "tokenizer.json").write_text(json.dumps(document), encoding="utf-8")
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
