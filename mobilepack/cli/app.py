@@ -27,12 +27,16 @@ VERBS: dict[str, str] = {
     "mil": "Run, show and compare Core ML programs on this machine.",
     "lint": "Find what keeps a Core ML program off the Neural Engine.",
     "plan": "Predict file size, memory and build time before building.",
+    "app": "Write the sources of a demo app with a package wired in.",
+    "deploy": "Put a package into the demo app on a phone, without building the app again.",
     "device-files": "List what must be on the phone beside a package, and check or copy it.",
     "targets": "List the targets that packages can be built for.",
     "devices": "List what packages can run on: this machine, phones over adb, virtual phones.",
     "virtual": "Make and run virtual ARM64 phones on this machine.",
     "doctor": "Say what works on this machine and what is missing.",
 }
+
+_MODULES = {"app": "app_project"}  # this module is cli/app.py
 
 EPILOG = """\b
 Begin with
@@ -54,7 +58,8 @@ class LazyGroup(click.Group):
         """Import and return one verb, or None."""
         if cmd_name not in VERBS:
             return None
-        module = importlib.import_module(f"mobilepack.cli.{cmd_name.replace('-', '_')}")
+        name = _MODULES.get(cmd_name, cmd_name.replace("-", "_"))
+        module = importlib.import_module(f"mobilepack.cli.{name}")
         return cast("click.Command", module.command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
+P = TypeVar("P")
 HOST = "host"
 
 
@@ -67,6 +68,10 @@ class Done(Generic[T]):
     error: MobilepackError | None
 
 
+def _device_id(harness: Any) -> str:
+    return str(harness.device.id)
+
+
 def adb_options(function: F) -> F:
     """Add where the adb server is; the function gets `adb_host` and `adb_port`."""
     function = click.option(
@@ -84,22 +89,7 @@ def adb_options(function: F) -> F:
 
 def device_options(function: F) -> F:
     """Add `-d` and its companions; the function gets them as `devices`."""
-
-    @functools.wraps(function)
-    def chosen(
-        *, device: tuple[str, ...], adb_host: str, adb_port: int, wait_s: float, **others: Any
-    ) -> Any:
-        return function(devices=Devices(device, adb_host, adb_port, wait_s), **others)
-
-    with_wait = click.option(
-        "--wait",
-        "wait_s",
-        type=click.FloatRange(min=0),
-        default=0.0,
-        metavar="SECONDS",
-        help="Wait so long for a device that somebody else uses.",
-    )(adb_options(chosen))
-    return click.option(  # type: ignore[return-value]
+    where = click.option(
         "-d",
         "--device",
         multiple=True,
@@ -108,22 +98,61 @@ def device_options(function: F) -> F:
         metavar="NAME",
         help="Where to run: `host`, a serial, a virtual phone, `all` phones, or soc=… model=… "
         "abi=… android=…; may be given several times.",
-    )(with_wait)
+    )
+    return where(_as_devices(function))  # type: ignore[return-value]
 
 
-def on_each(harnesses: tuple[Harness, ...], work: Callable[[Harness], T]) -> list[Done[T]]:
-    """Do the same on every device, at once; one that fails does not stop the others."""
+def phone_options(function: F) -> F:
+    """Add `-d` and its companions for verbs about phones alone; without `-d` no name is given."""
+    where = click.option(
+        "-d",
+        "--device",
+        multiple=True,
+        metavar="NAME",
+        help="A serial, a virtual phone, `all` phones, or soc=… model=… abi=… android=…; may be "
+        "given several times. Default: the only phone that is ready.",
+    )
+    return where(_as_devices(function))  # type: ignore[return-value]
 
-    def attempt(harness: Harness) -> Done[T]:
-        name = type(harness).__name__
+
+def _as_devices(function: F) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def chosen(
+        *, device: tuple[str, ...], adb_host: str, adb_port: int, wait_s: float, **others: Any
+    ) -> Any:
+        return function(devices=Devices(device, adb_host, adb_port, wait_s), **others)
+
+    return click.option(
+        "--wait",
+        "wait_s",
+        type=click.FloatRange(min=0),
+        default=0.0,
+        metavar="SECONDS",
+        help="Wait so long for a device that somebody else uses.",
+    )(adb_options(chosen))
+
+
+def on_each(
+    items: Sequence[P], work: Callable[[P], T], name_of: Callable[[P], str] = _device_id
+) -> list[Done[T]]:
+    """Do the same on every device, at once; one that fails does not stop the others.
+
+    Args:
+        items: A harness, or another part that knows its device, for each.
+        work: What is done with one.
+        name_of: Names an item's device; may ask the device.
+    """
+
+    def attempt(item: P) -> Done[T]:
+        name = type(item).__name__
         try:
-            name = harness.device.id
-            return Done(name, work(harness), None)
+            name = name_of(item)
+            return Done(name, work(item), None)
         except MobilepackError as err:
             return Done(name, None, err)
 
-    with ThreadPoolExecutor(max_workers=max(1, len(harnesses))) as pool:
-        return list(pool.map(attempt, harnesses))
+    with ThreadPoolExecutor(max_workers=max(1, len(items))) as pool:
+        return list(pool.map(attempt, items))
 
 
 def conclude(verb: str, outcomes: list[Done[T]], show: Callable[[T], int], *, as_json: bool) -> int:

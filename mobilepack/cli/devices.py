@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from mobilepack.cli import options, render
-from mobilepack.cli.device_options import adb_options
+from mobilepack.cli.device_options import Devices, conclude, on_each, phone_options
+from mobilepack.errors import UsageError
 
 if TYPE_CHECKING:
-    from mobilepack.commands.devices import Found
+    from mobilepack.commands.devices import Cleaned, Found
 
 UNKNOWN = "unknown"
 
@@ -20,18 +21,52 @@ UNKNOWN = "unknown"
 Example
   mobilepack devices
   mobilepack devices --adb-host lab-7 --json
+  mobilepack devices --clean -d 14141JEC204776
 """
 )
-@adb_options
+@click.option(
+    "--clean",
+    "cleaning",
+    is_flag=True,
+    help="Remove every file that mobilepack put on the phones that -d names; apps keep theirs.",
+)
+@phone_options
 @options.json_option
-def command(adb_host: str, adb_port: int, as_json: bool) -> None:
+def command(devices: Devices, cleaning: bool, as_json: bool) -> int:
     """List what packages can run on: this machine, phones over adb, virtual phones.
 
     The first column is what -d takes. What a phone does not tell is `unknown`, never a zero.
     """
-    from mobilepack.commands.devices import AdbServer, devices
+    if cleaning:
+        return _clean(devices, as_json=as_json)
+    if devices.names:
+        raise UsageError(
+            "device-without-clean",
+            "cannot list one device",
+            why="-d says whose files --clean removes",
+            next="mobilepack devices lists all of them",
+        )
+    _list(devices, as_json=as_json)
+    return 0
 
-    inventory = devices(AdbServer(adb_host, adb_port))
+
+def _clean(devices: Devices, *, as_json: bool) -> int:
+    from mobilepack.commands.devices import clean, phone_serials
+
+    serials = phone_serials(devices.names, devices.server)
+    outcomes = on_each(serials, lambda serial: clean(serial, devices.server), str)
+    return conclude("devices-clean", outcomes, _show_cleaned, as_json=as_json)
+
+
+def _show_cleaned(done: Cleaned) -> int:
+    render.line(f"{done.device}: removed our files ({_bytes(done.freed_bytes)})")
+    return 0
+
+
+def _list(chosen: Devices, *, as_json: bool) -> None:
+    from mobilepack.commands.devices import devices
+
+    inventory = devices(chosen.server)
     if as_json:
         render.document("devices", render.plain(inventory))
         return

@@ -10,10 +10,11 @@ from mobilepack.harness.android.adb import Adb, Listed, find_adb
 from mobilepack.harness.android.facts import DeviceFacts, read_facts
 from mobilepack.harness.android.gates import Gate
 from mobilepack.harness.android.harness import AdbHarness
+from mobilepack.harness.android.store import Store
 from mobilepack.harness.base import Harness
 from mobilepack.harness.host import HostHarness
 from mobilepack.harness.host import discover as discover_host
-from mobilepack.harness.lease import holder
+from mobilepack.harness.lease import holder, leased
 from mobilepack.harness.native.local import NativeHarness
 from mobilepack.harness.virtual import phones
 from mobilepack.harness.virtual.counting import counting
@@ -167,6 +168,69 @@ def _selected(
         return [(one.serial, _harness(adb.on(one.serial), server, purpose, wrap=wrap))]
     serials = _serials(name, server, adb)
     return [(serial, _harness(adb.on(serial), server, purpose, gate=gate)) for serial in serials]
+
+
+def phone_serials(names: Sequence[str], server: AdbServer = AdbServer()) -> tuple[str, ...]:
+    """Return the serials that names select, each once; virtual phones are started.
+
+    Args:
+        names: As for `harnesses`, but for phones alone; none means the only one that is ready.
+        server: For the phones.
+
+    Raises:
+        MissingError: A name selects nothing, or none was given and there is not exactly one phone.
+        RunFailedError: A virtual phone does not start, or adb does not answer.
+    """
+    adb = server.client()
+    if not names:
+        return (_only(adb),)
+    known = {one.name: one for one in phones.phones()}
+    known |= {one.serial: one for one in known.values()}
+    chosen: dict[str, None] = {}
+    for name in names:
+        if name in known:
+            phones.start(known[name], adb)
+            chosen[known[name].serial] = None
+        else:
+            chosen |= dict.fromkeys(_serials(name, server, adb))
+    return tuple(chosen)
+
+
+def _only(adb: Adb) -> str:
+    ready = [one.serial for one in adb.devices() if not one.remedy]
+    if len(ready) == 1:
+        return ready[0]
+    raise MissingError(
+        "no-phone" if not ready else "several-phones",
+        "cannot tell which phone is meant",
+        why=f"attached and ready: {', '.join(ready) or 'none'}",
+        next="name one: -d SERIAL (mobilepack devices lists them)",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """A phone from which our files were removed.
+
+    Attributes:
+        freed_bytes: What they took; None if the phone does not tell.
+    """
+
+    device: str
+    freed_bytes: int | None
+
+
+def clean(serial: str, server: AdbServer = AdbServer()) -> Cleaned:
+    """Remove every program, runner and leftover of a run from a phone; apps keep theirs.
+
+    Raises:
+        RunFailedError: Somebody uses the phone, or it is gone.
+    """
+    with leased(serial, "clean", server.wait_s):
+        store = Store(server.client().on(serial))
+        freed = store.bytes()
+        store.clean()
+    return Cleaned(serial, freed)
 
 
 def _harness(adb: Adb, server: AdbServer, purpose: str, **more: object) -> AdbHarness:

@@ -164,6 +164,15 @@ class Adb:
             next=advice,
         )
 
+    def damaged(self, name: str, found: str, expected: str) -> RunFailedError:
+        """Return the error for a file that has another sha256 on the device than here."""
+        return RunFailedError(
+            "push-damaged",
+            f"{name} arrived damaged on {self.serial}",
+            why=f"its sha256 there is {found or 'unreadable'}, here {expected}",
+            next="try another cable or port; run it again",
+        )
+
     def _check_transport(self, done: Finished, doing: str) -> None:
         gone = done.returncode in (1, 255) and _diagnosis(done.stderr)[0] != "adb-failed"
         if done.timed_out or gone:

@@ -30,7 +30,8 @@ class DeviceFacts:
     """What decides whether a package can run on a phone and whether its timings count.
 
     Attributes:
-        soc: `ro.soc.model`, such as SM8650; None on phones that do not say.
+        soc: `ro.soc.model`, such as SM8650; else the board's code name; None if it says neither.
+        soc_is_model: Whether `soc` is `ro.soc.model`, which Android has since 12.
         abi: First of the ABIs, `arm64-v8a`.
         android: Release, `14`.
         ram_bytes: Total memory.
@@ -51,6 +52,7 @@ class DeviceFacts:
     battery_c: float | None
     thermal: str | None
     virtual: bool
+    soc_is_model: bool = False
 
 
 def read_facts(adb: Adb) -> DeviceFacts:
@@ -74,6 +76,7 @@ def read_facts(adb: Adb) -> DeviceFacts:
         battery_c=charge[1],
         thermal=parse_thermal_status(adb.ask(["dumpsys", "thermalservice"])),
         virtual=is_virtual(properties),
+        soc_is_model=bool(properties.get(_SOC_KEYS[0])),
     )
 
 

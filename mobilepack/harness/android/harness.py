@@ -12,11 +12,12 @@ from pathlib import Path
 
 from mobilepack.contract.run_plan import RunPlan
 from mobilepack.contract.run_result import RunResult
-from mobilepack.errors import MissingError, RunFailedError
+from mobilepack.errors import RunFailedError
 from mobilepack.harness.android.adb import Adb
 from mobilepack.harness.android.conditions import read_conditions
 from mobilepack.harness.android.facts import DeviceFacts, read_facts
 from mobilepack.harness.android.gates import Gate, wait_until_fit
+from mobilepack.harness.android.match import check_match, soc_of
 from mobilepack.harness.android.store import ROOT, Store
 from mobilepack.harness.base import (
     NO_HURRY,
@@ -31,7 +32,6 @@ from mobilepack.harness.lease import leased
 from mobilepack.harness.native.build import RUNNER, built_runner
 from mobilepack.harness.watch import Watch
 
-ABI = "arm64-v8a"
 _START = 'echo $$ > "$1/pid"; cd "$1"; shift; exec "$@"'
 _RESULT_S = 300.0
 
@@ -105,11 +105,11 @@ class AdbHarness:
         """Run a plan on the phone; see `Harness.run`.
 
         Raises:
-            MissingError: The phone is of another ABI than the runner.
+            MissingError: The phone has another ABI or SoC than the program is for.
             RunFailedError: Also when the phone is held by somebody else, gone or full.
         """
         with leased(self._adb.serial, self._purpose, self._wait_s):
-            self._check_abi()
+            check_match(self.facts, soc_of(package))
 
             def pushing(name: str, size: int) -> None:
                 on_progress(Progress(f"push {name} ({size / 1e6:.1f} MB)", 0, len(plan.items)))
@@ -186,15 +186,6 @@ class AdbHarness:
         )
         digest = hashlib.sha256(plan.to_json().encode()).hexdigest()
         return result.model_copy(update={"plan_sha256": digest, "environment": environment})
-
-    def _check_abi(self) -> None:
-        if self.facts.abi != ABI:
-            raise MissingError(
-                "device-abi",
-                f"{self._adb.serial} cannot run this package",
-                why=f"its ABI is {self.facts.abi or 'unknown'}, the program's kernels are {ABI}",
-                next="choose a 64-bit ARM phone: mobilepack devices",
-            )
 
     @contextlib.contextmanager
     def _knowing_the_device(self) -> Iterator[None]:

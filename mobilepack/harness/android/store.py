@@ -23,7 +23,8 @@ from mobilepack.harness.android.facts import STORE
 
 ROOT = f"{STORE}/mobilepack"
 _SLOWEST = 1 << 20  # bytes per second of a transfer that is not stuck (USB 2 does 20 times that)
-_HASHING = 20 << 20  # bytes per second of sha256sum on a slow core
+HASHING = 20 << 20
+"""Bytes per second of sha256sum on a slow core."""
 
 OnPush = Callable[[str, int], None]
 """Hears the name and size of each file that is really pushed."""
@@ -85,15 +86,37 @@ class Store:
         """
         self._must(["rm", "-rf", ROOT], "remove our files")
 
+    def has(self, remote: str, size: int) -> bool:
+        """Whether a file that is named by its checksum is there, whole."""
+        return self.adb.ask(["stat", "-c", "%s", remote]) == str(size)
+
+    def send(self, path: Path, remote: str) -> None:
+        """Push a file to an existing folder within a time that its size allows.
+
+        Raises:
+            RunFailedError: It did not arrive.
+        """
+        size = path.stat().st_size
+        self.on_push(path.name, size)
+        self.adb.push(path, remote, timeout_s=QUICK_S + size / _SLOWEST)
+
+    def bytes(self) -> int | None:
+        """What we have put on the device takes so much space; None if it does not tell.
+
+        Raises:
+            RunFailedError: It is gone.
+        """
+        words = self.adb.ask(["du", "-sk", ROOT]).split()
+        return int(words[0]) * 1024 if words and words[0].isdecimal() else None
+
     def _file(self, path: Path, digest: str, remote: str) -> None:
         size = path.stat().st_size
-        if self.adb.ask(["stat", "-c", "%s", remote]) == str(size):
+        if self.has(remote, size):
             return
         aside = f"{remote}.{uuid.uuid4().hex[:8]}.part"
         self._must(["mkdir", "-p", remote.rsplit("/", 1)[0]], "make a folder on the device")
-        self.on_push(path.name, size)
         try:
-            self.adb.push(path, aside, timeout_s=QUICK_S + size / _SLOWEST)
+            self.send(path, aside)
             self._compare(aside, digest, size, path.name)
             self._must(["chmod", "755", aside], "set permissions on the device")
             self._must(["mv", "-f", aside, remote], "rename a file on the device")
@@ -103,15 +126,10 @@ class Store:
             raise
 
     def _compare(self, remote: str, digest: str, size: int, name: str) -> None:
-        limit = QUICK_S + size / _HASHING
+        limit = QUICK_S + size / HASHING
         found = self.adb.ask(["sha256sum", remote], timeout_s=limit).split(" ")[0]
         if found != digest:
-            raise RunFailedError(
-                "push-damaged",
-                f"{name} arrived damaged on {self.adb.serial}",
-                why=f"its sha256 there is {found or 'unreadable'}, here {digest}",
-                next="try another cable or port; run it again",
-            )
+            raise self.adb.damaged(name, found, digest)
 
     def _must(self, words: list[str], doing: str) -> None:
         done = self.adb.shell(words)

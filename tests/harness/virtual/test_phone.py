@@ -8,7 +8,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from mobilepack.cli.app import root
 from mobilepack.commands.bench import BenchOptions, bench
-from mobilepack.commands.devices import AdbServer, devices, harnesses
+from mobilepack.commands.devices import devices, harnesses
 from mobilepack.commands.verify import verify
 from mobilepack.contract.reference import Reference
 from mobilepack.contract.run_plan import RunPlan, Teacher, Time
@@ -31,41 +31,10 @@ from mobilepack.harness.virtual.counting import counting
 from mobilepack.harness.virtual.phones import Phone
 from mobilepack.metrics.tolerance import measured_floor
 from mobilepack.testing import HARNESS_CHECKS
-from tests.harness.parts import fp32, provisioned, quantised
+from tests.harness.virtual.conftest import NAME
 
-__all__ = ["fp32", "provisioned", "quantised"]
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("provisioned")]
-NAME = f"test-{os.getpid()}"
 SOON = Limits(run_s=60)
-
-
-@pytest.fixture(scope="module")
-def adb(provisioned: object) -> Adb:
-    return AdbServer().client()
-
-
-@pytest.fixture(scope="module")
-def lab(adb: Adb) -> Iterator[Phone]:
-    """Return a phone that runs."""
-    made = phones.create(NAME)
-    try:
-        yield _started(made, adb)
-    finally:
-        phones.delete(made, adb)
-
-
-def _started(made: Phone, adb: Adb) -> Phone:
-    try:
-        return phones.start(made, adb).phone
-    except RunFailedError as err:
-        if "unshare: " in err.why or "binfmt_misc" in err.why:
-            pytest.skip(f"this kernel lets nobody make a virtual phone: {err.why}")
-        raise
-
-
-@pytest.fixture(scope="module")
-def on_phone(adb: Adb, lab: Phone) -> Adb:
-    return adb.on(lab.serial)
 
 
 def short_plan(tokens: int = 4) -> RunPlan:

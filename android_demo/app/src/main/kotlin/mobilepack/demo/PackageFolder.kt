@@ -35,6 +35,9 @@ class PackageFolder(private val root: File) {
 
 private const val FOLDER = "package"
 
+/** Its presence says that `mobilepack deploy` was interrupted between two packages. */
+private const val UNFINISHED = ".deploying"
+
 /** The package that was pushed, or else the one of the app's assets, copied at the first start. */
 fun openPackage(context: Context): PackageFolder {
     val root = context.filesDir.resolve(FOLDER)
@@ -43,6 +46,9 @@ fun openPackage(context: Context): PackageFolder {
         aside.deleteRecursively()
         copyAssets(context, FOLDER, aside)
         check(aside.renameTo(root)) { "cannot rename $aside" }
+    }
+    if (root.resolve(UNFINISHED).exists()) {
+        throw FileNotFoundException("$root is unfinished; deploy the package again")
     }
     return PackageFolder(root)
 }

@@ -41,6 +41,13 @@ class ScreensTest {
     }
 
     @Test
+    fun `a package between two deployments is not loaded`() {
+        files.resolve("package").mkdirs()
+        files.resolve("package/.deploying").writeText("")
+        opened(ChatActivity::class.java).waitFor(R.id.status, "is unfinished; deploy the package again")
+    }
+
+    @Test
     fun `a plan that cannot be obeyed is refused with every reason, and an old result is gone`() {
         files.resolve("run_plan.json").writeText(PLAN.replace("4", "1").replace("}", """, "x": 1}"""))
         files.resolve("run_result.json").writeText("old")

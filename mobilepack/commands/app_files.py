@@ -1,0 +1,65 @@
+"""What an app on a phone needs of a package, under the names by which the app finds it."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from mobilepack.contract.package import MANIFEST, Package
+from mobilepack.errors import UsageError
+from mobilepack.models.chat import ChatMessage, ChatTemplate
+
+PROMPT = "prompt.txt"
+"""How a message becomes the text that the model sees; `{message}` stands for the message."""
+
+_MESSAGE = "{message}"
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model")  # what ExecuTorch's LLM runners read
+_ANDROID = ("xnnpack", "qnn")
+
+
+@contextlib.contextmanager
+def android_files(package: Package) -> Iterator[Mapping[str, Path]]:
+    """Give the files that android_demo reads, by their path below its package folder.
+
+    Raises:
+        UsageError: The package is for Apple's devices, or its chat template is broken.
+    """
+    backend = package.manifest.plan.backend
+    if backend not in _ANDROID:
+        raise UsageError(
+            "not-for-android",
+            f"{package.root} does not run on Android",
+            why=f"its program is for {backend}",
+            next="build one that does: mobilepack build MODEL --target xnnpack",
+        )
+    files = {"model.pte": package.program}
+    files |= {name: package.root / name for name in _TOKENIZERS if package.lists(name)}
+    files[MANIFEST] = package.root / MANIFEST
+    with tempfile.TemporaryDirectory(prefix="mobilepack-app-") as folder:
+        prompt = prompt_template(package.root)
+        if prompt is not None:
+            files[PROMPT] = Path(folder) / PROMPT
+            files[PROMPT].write_text(prompt, "utf-8")
+        yield files
+
+
+def prompt_template(package: Path) -> str | None:
+    """Return a first turn of the package's chat template around `{message}`, None without one.
+
+    Raises:
+        UsageError: The template is broken, or changes the message that it is given.
+    """
+    template = ChatTemplate.open(package)
+    if template.plain:
+        return None
+    text = template.render([ChatMessage("user", _MESSAGE)])
+    if _MESSAGE not in text:
+        raise UsageError(
+            "chat-template",
+            "the package's chat template cannot be given to an app",
+            why="it does not write the user's message as it is",
+            next=f"write {PROMPT} beside model.pte by hand, with {_MESSAGE} for the message",
+        )
+    return text

@@ -1,0 +1,103 @@
+"""app android: a project of the user's own, with their package in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mobilepack.commands.app import AppOptions, android_app
+from mobilepack.commands.app_files import prompt_template
+from mobilepack.errors import UsageError
+from tests.harness.parts import quantised
+
+__all__ = ["quantised"]
+DEMO = Path(__file__).parents[2] / "android_demo"
+
+
+def repacked(package: Path, to: Path, *, tokenizer: bytes) -> Path:
+    """Copy a package with another tokenizer and a manifest that knows it."""
+    shutil.copytree(package, to)
+    (to / "tokenizer.json").write_bytes(tokenizer)
+    manifest = json.loads((to / "manifest.json").read_text())
+    for entry in manifest["files"]:
+        if entry["path"] == "tokenizer.json":
+            entry |= {"bytes": len(tokenizer), "sha256": hashlib.sha256(tokenizer).hexdigest()}
+    (to / "manifest.json").write_text(json.dumps(manifest))
+    return to
+
+
+def sources(folder: Path) -> dict[str, bytes]:
+    found = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+    return {name: path.read_bytes() for name, path in found.items()}
+
+
+def test_without_a_package_it_is_the_demo_s_sources(tmp_path: Path) -> None:
+    written = android_app(AppOptions(tmp_path / "mine"))
+    assert (written.variant, written.bundled) == ("xnnpackDebug", {})
+    assert sources(tmp_path / "mine") == sources(DEMO)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_an_application_id_is_the_only_thing_that_changes(tmp_path: Path) -> None:
+    android_app(AppOptions(tmp_path / "mine", application_id="com.example.chat_2"))
+    ours, theirs = sources(tmp_path / "mine"), sources(DEMO)
+    changed = [name for name in theirs if ours[name] != theirs[name]]
+    assert changed == ["app/build.gradle.kts"]
+    assert b'applicationId = "com.example.chat_2"' in ours["app/build.gradle.kts"]
+
+
+@pytest.mark.parametrize("name", ["", "chat", "a b.c", "com..x", "com.1x", 'x.y"\n', "x.ü"])
+def test_what_is_no_application_id_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="no app can have"):
+        android_app(AppOptions(tmp_path / "mine", application_id=name))
+    assert not (tmp_path / "mine").exists()
+
+
+def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    android_app(AppOptions(tmp_path / "mine"))  # an empty one is free
+    (tmp_path / "mine/README.md").write_text("my notes")
+    with pytest.raises(UsageError, match="already"):
+        android_app(AppOptions(tmp_path / "mine"))
+    assert (tmp_path / "mine/README.md").read_text() == "my notes"
+
+
+@pytest.mark.slow
+def test_a_package_becomes_the_app_s_assets(
+    quantised: Path, tmp_path: Path, run: Callable[..., Any]
+) -> None:
+    done = run("app", "android", tmp_path / "mine", quantised, "--json")
+    assert done.code == 0, done.err
+    assets = tmp_path / "mine/app/src/main/assets/package"
+    names = {path.name for path in assets.iterdir()}
+    assert set(done.document["bundled"]) == names
+    assert names == {"model.pte", "tokenizer.json", "manifest.json", "prompt.txt"}
+    program = (quantised / "model.pte").read_bytes()
+    assert (assets / "model.pte").read_bytes() == program
+    assert "{message}" in (assets / "prompt.txt").read_text()
+    assert done.document["variant"] == "xnnpackDebug"
+
+
+def test_the_prompt_is_the_template_s_first_turn(tmp_path: Path) -> None:
+    assert prompt_template(tmp_path) is None
+    template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant>"
+    (tmp_path / "chat_template.jinja").write_text(template)
+    assert prompt_template(tmp_path) == "<user>{message}<assistant>"
+    (tmp_path / "chat_template.jinja").write_text("{{ messages[0].content | upper }}")
+    with pytest.raises(UsageError, match="as it is"):
+        prompt_template(tmp_path)
+
+
+def test_a_folder_that_is_no_package_leaves_nothing(
+    tmp_path: Path, run: Callable[..., Any]
+) -> None:
+    done = run("app", "android", tmp_path / "mine", tmp_path / "absent")
+    assert done.code == 5
+    assert "no-package" in done.err
+    assert not (tmp_path / "mine").exists()
