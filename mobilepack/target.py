@@ -78,6 +78,23 @@ class Shape(_Table):
         return self
 
 
+class ParityBudget(_Table):
+    """What a package may lose against eager fp32, quantisation included; a key left out judges not.
+
+    Attributes:
+        max_ppl_ratio: PPL(package) / PPL(eager fp32); broken when the whole 95 % interval lies
+            above it.
+        max_kl_mean: Mean KL divergence, nats.
+        min_top1_agreement: Share of positions with the same most likely token.
+        min_sqnr_db: Signal to quantisation noise of the logits.
+    """
+
+    max_ppl_ratio: float | None = Field(default=None, ge=1)
+    max_kl_mean: float | None = Field(default=None, gt=0)
+    min_top1_agreement: float | None = Field(default=None, gt=0, le=1)
+    min_sqnr_db: float | None = None
+
+
 class TargetFile(_Table):
     """What a target file says of a class of phone.
 
@@ -91,6 +108,7 @@ class TargetFile(_Table):
         ios: Least version of iOS that the program is for; for `coreml` only.
         recipe: How weights, embedding and KV cache are stored unless the command line says so.
         shape: Sequence lengths unless the command line says so.
+        parity: What `verify` lets a package lose.
     """
 
     title: str = Field(min_length=3)
@@ -101,6 +119,7 @@ class TargetFile(_Table):
     ios: int | None = Field(default=None, ge=17)
     recipe: RecipeDefaults
     shape: Shape
+    parity: ParityBudget = ParityBudget()
 
     @model_validator(mode="after")
     def _the_parts_fit_the_backend(self) -> Self:

@@ -58,6 +58,16 @@ class Devices:
             gate=gate,
         )
 
+    def everywhere(self, purpose: str) -> tuple[Harness, ...]:
+        """Return a harness for what was named, else for every device that is ready.
+
+        Raises:
+            MissingError: A name selects nothing.
+        """
+        from mobilepack.commands.devices import available
+
+        return self.harnesses(purpose) if self.names else available(self.server, purpose=purpose)
+
 
 @dataclass(frozen=True, slots=True)
 class Done(Generic[T]):
@@ -87,14 +97,20 @@ def adb_options(function: F) -> F:
     )(function)
 
 
-def device_options(function: F) -> F:
-    """Add `-d` and its companions; the function gets them as `devices`."""
+def device_options(function: F, *, everywhere: bool = False) -> F:
+    """Add `-d` and its companions; the function gets them as `devices`.
+
+    Args:
+        function: The verb.
+        everywhere: Whether it works on every device there is unless some are named, else on this
+            machine.
+    """
     where = click.option(
         "-d",
         "--device",
         multiple=True,
-        default=(HOST,),
-        show_default=True,
+        default=() if everywhere else (HOST,),
+        show_default="every device there is" if everywhere else True,
         metavar="NAME",
         help="Where to run: `host`, a serial, a virtual phone, `all` phones, or soc=… model=… "
         "abi=… android=…; may be given several times.",

@@ -22,6 +22,13 @@ def package_argument(function: F) -> F:
     )(function)
 
 
+def package_arguments(function: F) -> F:
+    """Add `[PACKAGE]...`; the function gets them as `named`."""
+    return click.argument(
+        "named", nargs=-1, metavar="[PACKAGE]...", type=click.Path(path_type=Path)
+    )(function)
+
+
 def existing(package: Path | None) -> Path:
     """Return the package to work on, without building one.
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from mobilepack.cli import options, packages, render
-from mobilepack.cli.device_options import Devices, conclude, device_options, on_each
+from mobilepack.cli.device_options import Devices, Done, conclude, device_options, on_each
 from mobilepack.cli.progress import steps
+from mobilepack.cli.waterfall import merged, print_waterfall
 from mobilepack.errors import CheckFailedError, ExitCode
 
 if TYPE_CHECKING:
-    from mobilepack.commands.verify import VerifyResult
+    from mobilepack.commands.exported import When
+    from mobilepack.commands.verify import VerifyOptions, VerifyResult
     from mobilepack.contract.parity import Measured, ParityRow
     from mobilepack.harness.base import Harness, Progress
 
@@ -25,12 +30,12 @@ WELL_KNOWN = ("sqnr_db", "kl_mean", "kl_max", "top1_agreement", "ppl_ratio")
     epilog="""\b
 Example
   mobilepack verify
-  mobilepack verify out/mine/xnnpack --max-ppl-ratio 1.1 --json
-  mobilepack verify -d 14141JEC204776
+  mobilepack verify out/mine/xnnpack out/mine/qnn --max-ppl-ratio 1.1 --json
+  mobilepack verify -d host -d 14141JEC204776
 """
 )
-@packages.package_argument
-@device_options
+@packages.package_arguments
+@functools.partial(device_options, everywhere=True)
 @options.threads_option
 @click.option(
     "--decode-steps",
@@ -44,47 +49,69 @@ Example
     "--max-ppl-ratio",
     type=click.FloatRange(min=1.0),
     metavar="RATIO",
-    help="Fail when PPL(program) / PPL(eager fp32) is above this; without it, it is reported.",
+    help="Fail when PPL(program) / PPL(eager fp32) is above this; without it the target file says.",
 )
+@click.option(
+    "--exported",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="Run the exported graph in PyTorch too; auto: if it takes about a minute at most.",
+)
+@click.option(
+    "--questions",
+    type=click.IntRange(min=0),
+    metavar="COUNT",
+    help="Questions with one right answer that every rung is asked; without it, 8 for models of"
+    " at most 20 million parameters.",
+)
+@click.option("--rows", is_flag=True, help="Print every comparison, not only what broke.")
 @options.timeout_option(3600)
 @options.json_option
 def command(  # noqa: PLR0913 - one parameter per option
-    package: Path | None,
+    named: tuple[Path, ...],
     devices: Devices,
     threads: int,
     decode_steps: int,
     max_ppl_ratio: float | None,
+    exported: When,
+    questions: int | None,
+    rows: bool,
     timeout_s: float,
     as_json: bool,
 ) -> int:
     """Prove that a package computes what PyTorch computes.
 
-    Climbs the parity ladder: eager fp32, eager quantised, the program on this machine, and with -d
-    on phones, each held against this machine too; short and long prompts, decoding through the KV
-    cache, two prompts in a row. Ends with exit code 3 when a
-    comparison is outside its tolerance. Without PACKAGE it takes out/xnnpack, and builds the
-    embedded model there first if need be.
+    Climbs down the parity ladder: eager fp32, eager quantised, the exported graph, the program on
+    this machine (QNN's in the HTP emulator, Core ML's in the MIL interpreter), virtual phones that
+    run and phones that are attached (with -d: only those named), all on the same tokens: short and
+    long prompts, decoding through the KV cache, two prompts in a row. Prints which rung lost how
+    much. Ends with exit code 3 when a comparison is outside its tolerance. Without PACKAGE it takes
+    out/xnnpack, and builds the embedded model there first if need be.
     """
-    from mobilepack.commands.verify import VerifyOptions, verify
+    from mobilepack.commands.verify import VerifyOptions
 
-    chosen = packages.existing_or_built(package, quiet=as_json)
-    asked = VerifyOptions(threads, max_ppl_ratio, decode_steps, timeout_s)
-    harnesses = devices.harnesses("verify")
-    with steps("verify", quiet=as_json) as progress:
-
-        def work(harness: Harness) -> VerifyResult:
-            before = f"{harness.device.id}: " if len(harnesses) > 1 else ""
-
-            def tell(now: Progress) -> None:
-                progress.step(before + now.item if now.item else "", now.done, now.total)
-
-            return verify(chosen, asked, harness=harness, on_progress=tell)
-
-        outcomes = on_each(harnesses, work)
+    folders = [packages.existing_or_built(one, quiet=as_json) for one in named or (None,)]
+    asked = VerifyOptions(
+        threads=threads,
+        max_ppl_ratio=max_ppl_ratio,
+        decode_steps=decode_steps,
+        timeout_s=timeout_s,
+        exported=exported,
+        questions=questions,
+    )
+    harnesses = devices.everywhere("verify")
+    several = len(folders) > 1
+    outcomes: list[Done[VerifyResult]] = []
+    for folder in folders:
+        done = _verified(folder, asked, harnesses, quiet=as_json, named=bool(devices.names))
+        outcomes += [replace(d, device=f"{folder} on {d.device}") if several else d for d in done]
+        if not as_json:
+            _print_waterfall(done, folder if several else None)
 
     def shown(result: VerifyResult) -> int:
         if not as_json:
-            print_result(result)
+            print_result(result, rows=rows)
         if len(outcomes) == 1 and not as_json:
             result.raise_if_failed()
         return ExitCode.OK if result.parity.passed else CheckFailedError.exit_code
@@ -92,10 +119,55 @@ def command(  # noqa: PLR0913 - one parameter per option
     return conclude("verify", outcomes, shown, as_json=as_json)
 
 
-def print_result(result: VerifyResult) -> None:
-    """Print every row of the ladder with its values and limits, then the verdict."""
-    for row in result.parity.rows:
-        print_row(row)
+def _verified(
+    package: Path,
+    asked: VerifyOptions,
+    harnesses: tuple[Harness, ...],
+    *,
+    quiet: bool,
+    named: bool,
+) -> list[Done[VerifyResult]]:
+    """Verify one package on every device; one that nobody named may be unable to."""
+    from mobilepack.commands.verify import Ladder
+
+    with steps("verify", quiet=quiet) as progress:
+        ladder = Ladder(package, asked)
+
+        def work(harness: Harness) -> VerifyResult:
+            before = f"{harness.device.id}: " if len(harnesses) > 1 else ""
+
+            def tell(now: Progress) -> None:
+                progress.step(before + now.item if now.item else "", now.done, now.total)
+
+            return ladder.on(harness, tell)
+
+        outcomes = on_each(harnesses, work)
+    kept = outcomes if named else [one for one in outcomes if one.error is None]
+    for one in outcomes if kept != outcomes and kept else []:
+        if one.error is not None:
+            render.message(f"not run  {one.device}: {one.error}")
+    return kept or outcomes
+
+
+def _print_waterfall(outcomes: list[Done[VerifyResult]], package: Path | None) -> None:
+    levels = [one.result.parity.levels for one in outcomes if one.result is not None]
+    if not levels:
+        return
+    if package is not None:
+        render.line(f"{package}:")
+    print_waterfall(merged(levels))
+
+
+def print_result(result: VerifyResult, *, rows: bool = False) -> None:
+    """Print the rows that broke (or all) with values and limits, then the verdict."""
+    every = result.parity.rows
+    for row in every:
+        if rows or row.status == "failed":
+            print_row(row)
+    if not rows:
+        counts = Counter(row.status for row in every)
+        told = ", ".join(f"{count} {status}" for status, count in counts.items())
+        render.line(f"{len(every)} comparisons: {told} (--rows lists them)")
     verdict = "passed" if result.parity.passed else "failed"
     culprit = f": the first rung that broke a tolerance is {result.parity.culprit!r}"
     render.line(f"verify {render.status(verdict)}{'' if result.parity.passed else culprit}")

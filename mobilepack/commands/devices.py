@@ -151,6 +151,20 @@ def harnesses(
     return tuple(chosen.values())
 
 
+def available(server: AdbServer = AdbServer(), *, purpose: str) -> tuple[Harness, ...]:
+    """Return a harness for this machine, every running virtual phone and every phone that is ready.
+
+    Devices that somebody else holds are left alone, and nothing is started.
+    """
+    try:
+        adb = server.client()
+        listed = [one.serial for one in adb.devices() if one.state == "device"]
+    except MobilepackError:
+        return (HostHarness(),)
+    free = [serial for serial in listed if holder(serial) is None]
+    return (HostHarness(), *(_harness(adb.on(serial), server, purpose) for serial in free))
+
+
 def _selected(
     name: str, server: AdbServer, purpose: str, count: bool, gate: Gate | None
 ) -> list[tuple[str, Harness]]:

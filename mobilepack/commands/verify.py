@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mobilepack.commands.exported import ExportedRun, When, run_exported
+from mobilepack.commands.questions import questions
+from mobilepack.commands.verdict import Ran, Verdict
 from mobilepack.contract.package import Package, open_package
-from mobilepack.contract.parity import Parity, ParityRow, Rung
+from mobilepack.contract.parity import Parity
 from mobilepack.contract.reference import Reference
 from mobilepack.contract.run_folder import RunFolder, new_run_folder
 from mobilepack.contract.run_plan import RunPlan
+from mobilepack.contract.run_result import RunResult
 from mobilepack.errors import CheckFailedError, MissingError
-from mobilepack.harness.base import DeviceKind, Harness, Limits, OnProgress, silent
+from mobilepack.harness.base import Harness, Limits, OnProgress, silent
 from mobilepack.harness.host import HostHarness
 from mobilepack.metrics.checks import Checks, plan_checks
-from mobilepack.metrics.compare import not_run
-from mobilepack.metrics.ladder import Judge
-from mobilepack.metrics.tolerance import measured_floor
 
-_RUNGS: dict[DeviceKind, Rung] = {
-    "host": "program on host",
-    "emulator": "program on emulated arm64",
-    "simulator": "program on device",
-    "device": "program on device",
-}
-_ELSEWHERE: tuple[tuple[Rung, str], ...] = (
-    ("exported", "the package holds the lowered program, not the exported graph"),
-    ("program on host", "this run was asked for another device"),
-    ("program on emulated arm64", "no virtual phone was asked for: -d NAME"),
-    ("program on device", "no device was asked for"),
-)
+_FEW_PARAMETERS = 20_000_000  # below that a question costs less than a second anywhere
+_QUESTIONS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +30,21 @@ class VerifyOptions:
 
     Attributes:
         threads: Threads of the runtime; 0 for one per physical core.
-        max_ppl_ratio: Fail when PPL(program) / PPL(eager fp32) exceeds it; None only reports it.
+        max_ppl_ratio: Fail when PPL(program) / PPL(eager fp32) exceeds it; None leaves it to the
+            target file.
         decode_steps: Decode steps per check at most.
         timeout_s: Limit of the whole run.
+        exported: Whether the exported graph is run: `auto` does if that costs a minute at most.
+        questions: How many questions of `pocket` every level is asked; None: 8 of models that
+            answer fast everywhere, none of others.
     """
 
     threads: int = 0
     max_ppl_ratio: float | None = None
     decode_steps: int = 64
     timeout_s: float = 3600.0
+    exported: When = "auto"
+    questions: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,49 +85,109 @@ def verify(
 
     A device is also held against this machine, which runs the same plan (with `host`).
 
-    The caller prints `result.parity.rows` and then calls `result.raise_if_failed()`.
+    The caller prints `result.parity.levels` and then calls `result.raise_if_failed()`.
 
     Raises:
         MissingError: There is no package, or it has no flight recorder to compare with.
         UsageError: The package is damaged.
         RunFailedError: The program could not be run to its end.
     """
-    package = open_package(path)
-    reference = _reference(package)
-    runner = harness or HostHarness()
-    build = package.manifest.plan
-    checks = plan_checks(
-        reference.index,
-        prefill_chunk=build.prefill_chunk,
-        max_seq_len=build.max_seq_len,
-        decode_steps=options.decode_steps,
-    )
-    plan = _run_plan(package, reference, checks, options)
-    folder = new_run_folder(package.root, runner.device.id)
-    folder.write("run_plan.json", plan)
-    limits = Limits.within(options.timeout_s)
-    result = runner.run(package.root, plan, log=folder.log, limits=limits, on_progress=on_progress)
-    folder.write("run_result.json", result)
-    floor, recipe = measured_floor(reference), build.recipe.linear
-    rung = _RUNGS[runner.device.kind]
-    judge = Judge(reference, rung, floor, options.max_ppl_ratio, recipe)
-    rows = judge.rows(checks, result)
-    if runner.device.kind != "host":
-        with_host = replace(judge, rung="program on host")
-        beside = host or HostHarness()
-        there = beside.run(
-            package.root, plan, log=folder.log, limits=limits, on_progress=on_progress
+    return Ladder(path, options, host=host).on(harness or HostHarness(), on_progress)
+
+
+class Ladder:
+    """One package's ladder; what its devices have in common is run once, for the first of them."""
+
+    def __init__(
+        self, path: Path, options: VerifyOptions = VerifyOptions(), *, host: Harness | None = None
+    ) -> None:
+        """Open the package; raises as `verify` does.
+
+        Args:
+            path: The package.
+            options: What to run.
+            host: This machine.
+        """
+        self.package = package = open_package(path)
+        self.reference = _reference(package)
+        build = package.manifest.plan
+        self.options = options
+        self.checks = plan_checks(
+            self.reference.index,
+            prefill_chunk=build.prefill_chunk,
+            max_seq_len=build.max_seq_len,
+            decode_steps=options.decode_steps,
         )
-        folder.write("host_result.json", there)
-        rows = (
-            *with_host.rows(checks, there),
-            *judge.program(checks, result),
-            judge.beside(checks, result, with_host.rung, there),
+        self.questions = questions(package, _question_count(package, options))
+        self.plan = self._run_plan(self.checks)
+        self._host = host or HostHarness()
+        self._lock = threading.Lock()
+        self._exported: ExportedRun | None = None
+        self._on_host: dict[str, RunResult] = {}
+
+    def on(self, harness: Harness, on_progress: OnProgress = silent) -> VerifyResult:
+        """Climb down to one device; raises as `verify` does."""
+        folder = new_run_folder(self.package.root, harness.device.id)
+        folder.write("run_plan.json", self.plan)
+        here = harness if harness.device.kind == "host" else self._host
+        with self._lock:
+            on_host = self._host_result(here, folder, on_progress)
+            exported = self._exported_run(folder, on_progress)
+        result = on_host
+        if here is not harness:
+            folder.write("host_result.json", on_host)
+            result = self._run(harness, folder, on_progress)
+        folder.write("run_result.json", result)
+        verdict = Verdict(
+            self.package, self.reference, self.checks, self.questions, self.options.max_ppl_ratio
         )
-    rows = _with_other_rungs(rows, {row.rung for row in rows})
-    parity = _parity(package, judge, rows, runner.device.id, folder)
-    folder.write("parity.json", parity)
-    return VerifyResult(parity, folder.path)
+        stages = (exported, Ran(here.device, on_host), Ran(harness.device, result))
+        parity = verdict.parity(*stages, folder.utc)
+        folder.write("parity.json", parity)
+        return VerifyResult(parity, folder.path)
+
+    def _run(self, harness: Harness, folder: RunFolder, on_progress: OnProgress) -> RunResult:
+        limits = Limits.within(self.options.timeout_s)
+        return harness.run(
+            self.package.root, self.plan, log=folder.log, limits=limits, on_progress=on_progress
+        )
+
+    def _host_result(
+        self, harness: Harness, folder: RunFolder, on_progress: OnProgress
+    ) -> RunResult:
+        name = harness.device.id
+        if name not in self._on_host:
+            self._on_host[name] = self._run(harness, folder, on_progress)
+        return self._on_host[name]
+
+    def _exported_run(self, folder: RunFolder, on_progress: OnProgress) -> ExportedRun:
+        if self._exported is None:
+            plan = self._run_plan(replace(self.checks, whole=()))  # no eager rows reach that far
+            options = self.options
+            self._exported = run_exported(
+                self.package, plan, options.exported, options.threads, on_progress
+            )
+        if self._exported.result is not None:
+            folder.write("exported_result.json", self._exported.result)
+        return self._exported
+
+    def _run_plan(self, checks: Checks) -> RunPlan:
+        build, index = self.package.manifest.plan, self.reference.index
+        return RunPlan(
+            program=self.package.program.relative_to(self.package.root).as_posix(),
+            max_seq_len=build.max_seq_len,
+            prefill_chunk=build.prefill_chunk,
+            sample_ids=index.sample_ids,
+            top_k=index.top_k,
+            threads=self.options.threads,
+            items=(*checks.items, *self.questions.items),
+        )
+
+
+def _question_count(package: Package, options: VerifyOptions) -> int:
+    if options.questions is not None:
+        return options.questions
+    return _QUESTIONS if package.manifest.parameters <= _FEW_PARAMETERS else 0
 
 
 def _reference(package: Package) -> Reference:
@@ -141,43 +199,3 @@ def _reference(package: Package) -> Reference:
             next="build the package again with this version of mobilepack",
         )
     return Reference.read(package.reference)
-
-
-def _run_plan(
-    package: Package, reference: Reference, checks: Checks, options: VerifyOptions
-) -> RunPlan:
-    build = package.manifest.plan
-    return RunPlan(
-        program=package.program.relative_to(package.root).as_posix(),
-        max_seq_len=build.max_seq_len,
-        prefill_chunk=build.prefill_chunk,
-        sample_ids=reference.index.sample_ids,
-        top_k=reference.index.top_k,
-        threads=options.threads,
-        items=checks.items,
-    )
-
-
-def _with_other_rungs(rows: tuple[ParityRow, ...], seen: set[Rung]) -> tuple[ParityRow, ...]:
-    """Return the ladder with a row for every rung that nobody stood on."""
-    return rows + tuple(
-        not_run(rung, "the whole ladder", why) for rung, why in _ELSEWHERE if rung not in seen
-    )
-
-
-def _parity(
-    package: Package, judge: Judge, rows: tuple[ParityRow, ...], device: str, folder: RunFolder
-) -> Parity:
-    plan = package.manifest.plan
-    failed = [row.rung for row in rows if row.status == "failed"]
-    return Parity(
-        plan_id=package.manifest.plan_id,
-        target=plan.target,
-        recipe=plan.recipe.linear_text,
-        device=device,
-        utc=folder.utc,
-        passed=not failed,
-        culprit=failed[0] if failed else None,
-        floor=judge.floor,
-        rows=rows,
-    )

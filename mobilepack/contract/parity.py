@@ -80,12 +80,58 @@ class PerturbationFloor(Contract):
     position_rms_over_std: float | None = None
 
 
+class Loss(Contract):
+    """How far a level lies from another, over the same positions of the same tokens.
+
+    Attributes:
+        against: The level that it is held against.
+        metrics: `sqnr_db`, `cosine_min`, `kl_mean`, `kl_p99`, `kl_max`, `top1_agreement`,
+            `ppl_ratio` with its 95 % interval `ppl_ratio_low` to `ppl_ratio_high`, `rms_over_std`;
+            those of llama.cpp's `--kl-divergence` under our names.
+    """
+
+    against: Rung
+    metrics: tuple[Measured, ...]
+
+
+class Share(Contract):
+    """So many of so many: tokens of a greedy text, right answers of a task."""
+
+    count: int = Field(ge=0)
+    of: int = Field(ge=1)
+
+
+class Level(Contract):
+    """A rung of the waterfall: everything that was lost down to it.
+
+    Attributes:
+        where: Device that it stood on, empty for eager PyTorch.
+        runtime: What computed it: `PyTorch`, `XNNPACK`, `HTP emulator`, `MIL interpreter`, ….
+        compared: Positions; the same ones for every level.
+        losses: Against the level before it, then against eager fp32 if that is another one.
+        greedy: Tokens of the reference's greedy text that it also says, from the first on.
+        task: Right answers to the questions that every level was asked.
+        reason: Why it broke a tolerance or did not run.
+    """
+
+    rung: Rung
+    where: str = ""
+    runtime: str = ""
+    status: Status
+    compared: int = Field(ge=0, default=0)
+    losses: tuple[Loss, ...] = ()
+    greedy: Share | None = None
+    task: Share | None = None
+    reason: str = ""
+
+
 class Parity(Contract):
     """Verdict of `mobilepack verify` on one package and one device.
 
     Attributes:
         culprit: First rung that broke a tolerance, None when all passed.
         utc: When the run began, `YYYY-MM-DDTHH:MM:SSZ`.
+        levels: The waterfall, from eager fp32 down; empty in results of older versions.
     """
 
     schema_: Literal["mobilepack/parity/1"] = Field("mobilepack/parity/1", alias="schema")
@@ -98,3 +144,4 @@ class Parity(Contract):
     culprit: Rung | None
     floor: PerturbationFloor | None
     rows: tuple[ParityRow, ...]
+    levels: tuple[Level, ...] = ()

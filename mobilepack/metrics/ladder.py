@@ -13,7 +13,7 @@ from mobilepack.metrics.checks import Check, Checks
 from mobilepack.metrics.parity import greedy_prefix
 from mobilepack.metrics.tolerance import TIE_MARGIN_OVER_STD, Limit, Limits
 
-_EAGER: dict[Variant, Rung] = {"fp32": "eager fp32", "quantised": "eager quantised"}
+EAGER: dict[Variant, Rung] = {"fp32": "eager fp32", "quantised": "eager quantised"}
 _SELF = "decode steps against whole prefills of the same tokens"
 
 
@@ -71,7 +71,7 @@ class Judge:
         what = "the same calls, all checks"
         pair = []
         for rows in (theirs.rows, result.rows):
-            found, problem = _rows_of(checks.teachers, rows)
+            found, problem = rows_of(checks.teachers, rows)
             if problem:
                 return compare.failed_row(self.rung, other, what, problem)
             pair.append(compare.as_arrays(found))
@@ -91,8 +91,8 @@ class Judge:
         return [compare.judged_row("eager quantised", "eager fp32", what, len(base), metrics)]
 
     def _against_eager(self, check: Check, rows: Sequence[Row]) -> ParityRow:
-        against = _EAGER[self.top]
-        found, problem = _rows_of([check], rows)
+        against = EAGER[self.top]
+        found, problem = rows_of([check], rows)
         if problem:
             return compare.failed_row(self.rung, against, check.name, problem)
         expected = self._expected(self.top, [check], found)
@@ -103,12 +103,12 @@ class Judge:
         return compare.judged_row(self.rung, against, check.name, len(found), metrics)
 
     def _decode_against_prefill(self, checks: Checks, rows: Sequence[Row]) -> ParityRow:
-        prefilled, problem = _rows_of(checks.prefills, rows)
+        prefilled, problem = rows_of(checks.prefills, rows)
         if not problem and not prefilled:
             why = "no decode step ended within one prefill chunk"
             return compare.not_run(self.rung, _SELF, why)
         wanted = {row.position for row in prefilled}
-        every, other = _rows_of([checks.decoded], rows)
+        every, other = rows_of([checks.decoded], rows)
         decoded = [row for row in every if row.position in wanted and row.call_tokens == 1]
         if problem or other or len(decoded) != len(prefilled):
             why = problem or other or "the run lacks decode steps"
@@ -126,7 +126,7 @@ class Judge:
         name = f"{one.name}, against chunks of {other.item.calls[0]}"
         pair = []
         for check in checks.whole:
-            found, problem = _rows_of([check], rows)
+            found, problem = rows_of([check], rows)
             if problem:
                 return [compare.failed_row(self.rung, self.rung, name, problem)]
             pair.append({row.position: row for row in found})
@@ -139,7 +139,7 @@ class Judge:
     def _against_fp32(self, checks: Checks, rows: Sequence[Row]) -> list[ParityRow]:
         if "fp32" not in self.reference.rows:
             return []
-        found, problem = _rows_of(checks.teachers, rows)
+        found, problem = rows_of(checks.teachers, rows)
         what = "PPL and distance to the top over all checks"
         if problem:
             return [compare.not_run(self.rung, what, problem)]
@@ -159,7 +159,7 @@ class Judge:
         by_name = {g.item: g for g in generated}
         pairs = [(item, ref) for item, ref in checks.greedy if ref.variant == self.top]
         if not pairs:
-            why = f"the reference holds no greedy text of {_EAGER[self.top]}; top1_agreement of the"
+            why = f"the reference holds no greedy text of {EAGER[self.top]}; top1_agreement of the"
             why += " decode steps says the same, token by token"
             return [compare.not_run(self.rung, "greedy text", why)]
         return [self._greedy_row(item.name, ref, by_name.get(item.name)) for item, ref in pairs]
@@ -167,7 +167,7 @@ class Judge:
     def _greedy_row(
         self, name: str, reference: GreedyReference, generated: Generated | None
     ) -> ParityRow:
-        against = _EAGER[self.top]
+        against = EAGER[self.top]
         if generated is None:
             return compare.failed_row(self.rung, against, name, "the run brought back no text")
         expected = reference.token_ids[: max(1, len(generated.token_ids))]
@@ -183,7 +183,7 @@ class Judge:
         return compare.judged_row(self.rung, against, name, len(expected), metrics)
 
 
-def _rows_of(checks: Sequence[Check], rows: Sequence[Row]) -> tuple[list[Row], str]:
+def rows_of(checks: Sequence[Check], rows: Sequence[Row]) -> tuple[list[Row], str]:
     """Return the rows of checks in order, and what is wrong with them."""
     found: list[Row] = []
     for check in checks:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx import Node
 
-_STATES = "caches."
+STATES = "caches."
 """How the names of the decoder's states begin; every lane starts with zeros."""
 
 _CHUNK_ELEMENTS = 1 << 21  # elements of a weight in memory at once, 8 MB in float32
@@ -160,11 +160,15 @@ class Walk:
         for index, node in enumerate(nodes):
             special = self._special.get(node.target)
             self._values[node] = special(node) if special else self._plain(node)
+            self.computed(node, self._values[node])
             for argument in node.all_input_nodes:
                 if last_use[argument] is node:
                     self._values.pop(argument, None)
             on_node((index + 1) / len(nodes))
         return [logits[0] for logits in self._values[nodes[-1]]]
+
+    def computed(self, node: Node, value: Value) -> None:
+        """See what a node computed, one tensor per lane; a subclass that wants to overrides it."""
 
     def _plain(self, node: Node) -> Value:
         """Call the node's own operator, lane by lane."""
@@ -186,7 +190,7 @@ class Walk:
         name = self._names.get(argument.name)
         if name is None:  # `input_pos`: every lane starts at 0
             return torch.zeros(1, dtype=torch.long)
-        if name.startswith(_STATES):
+        if name.startswith(STATES):
             return torch.zeros([int(size) for size in shape(argument)])
         return self._tables[name] if name in self._tables else self._parameters.tensor(name)
 
@@ -269,7 +273,7 @@ class Walk:
         return run_experts(self._parameters, (gate, up, down), lanes, activation)
 
     def _attention(self, node: Node) -> Value:
-        kv_heads, head_dim = fixed(arguments(node)[3], 2), fixed(arguments(node)[3], 3)
+        head_dim = fixed(arguments(node)[3], 3)
         keys_rounded = not any(name.endswith(".k.bias") for name in self._names.values())
         results = []
         for index, lane in enumerate(self._lanes):
@@ -281,7 +285,11 @@ class Walk:
                 v, k = v.half().float(), k.half().float() if keys_rounded else k
             elif kept == "int8":
                 v, k = (fake_quantise_heads(x, head_dim) for x in (v, k))
-            caches = (torch.zeros(1, len(lane.token_ids), kv_heads, head_dim) for _ in range(2))
+            caches = (self._cache(cache, lane) for cache in arguments(node)[3:5])
             rest = (self._argument(argument, index) for argument in arguments(node)[5:])
             results.append(torch.ops.mobilepack.attention(q, k, v, *caches, *rest))
         return results
+
+    def _cache(self, node: Node, lane: Lane) -> torch.Tensor:
+        """Return an empty cache, as long as a lane."""
+        return torch.zeros(1, len(lane.token_ids), fixed(node, 2), fixed(node, 3))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mobilepack.contract.manifest import Manifest
-from mobilepack.report import charts
+from mobilepack.report import charts, losses
 from mobilepack.report.attachments import attachments
 from mobilepack.report.charts import Part, split
 from mobilepack.report.chosen import chosen, first
@@ -41,6 +41,7 @@ def render_html(manifest: Manifest, runs: Runs, found: Sequence[Finding], versio
         "waterfall": charts.waterfall,
         "strips": charts.strips,
         "conditions": charts.conditions,
+        "lost": losses.cells,
     }
     template = environment.get_template(TEMPLATE.name)
     return template.render(
@@ -50,6 +51,7 @@ def render_html(manifest: Manifest, runs: Runs, found: Sequence[Finding], versio
         version=version,
         memory=_memory(manifest),
         placed=_placed(manifest),
+        lost_columns=losses.COLUMNS,
         attachments=tuple(attachments(runs)),
     )
 

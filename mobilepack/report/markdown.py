@@ -10,9 +10,11 @@ from mobilepack.contract.manifest import Manifest
 from mobilepack.contract.parity import Measured, Parity, ParityRow
 from mobilepack.report.chosen import chosen, first
 from mobilepack.report.findings import Finding
+from mobilepack.report.losses import COLUMNS, cells
 from mobilepack.report.runs import Runs
 
 _SHOWN = ("rms_over_std", "cosine_min", "kl_max", "top1_agreement", "ppl_ratio")
+_LEVELS = ("", "rung", "against", *(title for _, title in COLUMNS), "greedy", "task")
 _MARKS = {"passed": "✅", "failed": "❌", "not run": "⏸️", "unreadable": "⚠️"}
 
 
@@ -47,7 +49,22 @@ def _parity(parity: Parity) -> list[str]:
     ]
     head = ("", "rung", "against", "check", "values (limit)")
     title = f"### Parity on {_text(parity.device)}, {_text(parity.utc)}"
-    return [title, "", *_table(head, rows), *_rest(parity.rows), ""]
+    fall = [*_table(_LEVELS, _levels(parity)), ""] if parity.levels else []
+    return [title, "", *fall, *_table(head, rows), *_rest(parity.rows), ""]
+
+
+def _levels(parity: Parity) -> Iterator[tuple[str, ...]]:
+    """Yield the waterfall: each level against the one before it and against eager fp32."""
+    for level in parity.levels:
+        tail = [f"{s.count}/{s.of}" if s else "" for s in (level.greedy, level.task)]
+        name = " ".join(text for text in (level.rung, level.where) if text)
+        if not level.losses:
+            yield _mark(level.status), name, level.reason, *[""] * len(COLUMNS), *tail
+        for index, loss in enumerate(level.losses):
+            values = [" ".join(t for t in (c.value, c.limit) if t) for c in cells(loss)]
+            again = index > 0
+            head = ("", "") if again else (_mark(level.status), name)
+            yield *head, loss.against, *values, *(["", ""] if again else tail)
 
 
 def _values(row: ParityRow) -> str:

@@ -12,8 +12,10 @@ import pytest
 from mobilepack.cli import bench as bench_verb
 from mobilepack.cli import render
 from mobilepack.cli import verify as verify_verb
+from mobilepack.cli.waterfall import merged, print_waterfall
 from mobilepack.commands.bench import BenchOptions, BenchResult, bench
-from mobilepack.commands.verify import VerifyResult, verify
+from mobilepack.commands.verify import Ladder, VerifyResult, verify
+from mobilepack.harness.base import Device
 from mobilepack.testing import FakeHarness
 from tests.packages import toy_package
 
@@ -34,7 +36,7 @@ def timed(tmp_path: Path) -> BenchResult:
 def test_every_row_of_the_ladder_is_printed(
     verified: VerifyResult, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    verify_verb.print_result(verified)
+    verify_verb.print_result(verified, rows=True)
     text = capsys.readouterr().out
     rows = verified.parity.rows
     for status in {row.status for row in rows}:
@@ -42,6 +44,42 @@ def test_every_row_of_the_ladder_is_printed(
         assert printed == sum(row.status == status for row in rows)
     assert "verify passed\n" in text
     assert text.endswith("parity.json\n")
+
+
+def test_the_waterfall_has_every_level_with_values_and_limits(
+    verified: VerifyResult, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_waterfall(merged([verified.parity.levels]))
+    header, *lines = capsys.readouterr().out.splitlines()[1:]
+    for name in ("SQNR dB", "Mean KLD", "99.0% KLD", "Maximum KLD", "Same top p", "greedy"):
+        assert name in header
+    named = [line for line in lines if line.startswith(("eager", "exported", "program"))]
+    assert [line.split("  ")[0] for line in named][:3] == [
+        "eager fp32",
+        "eager quantised",
+        "exported",
+    ]
+    assert any("≥ 0.99" in line and "≤ 0.0" in line for line in lines)
+    missing = [line for line in lines if line.startswith("not run  ")]
+    assert len(missing) == 3
+    assert "exported: its checkpoint toys/toy is gone" in missing[0]
+    assert any("perturbation floor" in line for line in lines)
+
+
+def test_levels_of_several_devices_become_one_waterfall(tmp_path: Path) -> None:
+    ladder = Ladder(toy_package(tmp_path / "toy"), host=FakeHarness())
+    kinds = {"usb:1": "device", "usb:2": "device", "lab": "emulator"}
+    results = [
+        ladder.on(FakeHarness(device=Device(name, name, kind)))  # type: ignore[arg-type]
+        for name, kind in kinds.items()
+    ]
+    levels = merged([result.parity.levels for result in results])
+    assert [(level.rung, level.where) for level in levels][-4:] == [
+        ("program on host", "fake"),
+        ("program on emulated arm64", "lab"),
+        ("program on device", "usb:1"),
+        ("program on device", "usb:2"),
+    ]
 
 
 def test_limits_stand_behind_the_values_they_judge(verified: VerifyResult) -> None:
@@ -86,15 +124,23 @@ def test_a_check_that_fails_ends_with_three(run: Callable[..., Any], tmp_path: P
         choices = Choices(linear="fp32", max_seq_len=64)
         options = BuildOptions(model=str(model), out=tmp_path / f"out{seed}", choices=choices)
         folders.append(build(options)[0].folder)
-    assert run("verify", folders[0]).code == 0
+    first = run("verify", folders[0], "-d", "host", "--rows")
+    assert first.code == 0
+    exported = next(line for line in first.out.splitlines() if line.startswith("exported"))
+    assert exported.endswith("passed")
     _swap_reference(*folders)
-    ran = run("verify", folders[0])
+    ran = run("verify", folders[0], "-d", "host", "--exported", "never")
     assert ran.code == 3
     assert "error[parity-failed]" in ran.err
     assert "verify failed: the first rung that broke a tolerance is 'program on host'" in ran.out
-    failed = run("verify", folders[0], "--json")
+    failed = run("verify", folders[0], "-d", "host", "--json")
     assert (failed.code, failed.err) == (3, "")
     assert failed.document["parity"]["passed"] is False
+    both = run("verify", *folders, "-d", "host", "--exported", "never", "--json")
+    assert both.code == 3
+    assert [one["device"] for one in both.document["devices"]] == [
+        f"{folder} on host" for folder in folders
+    ]
 
 
 def _swap_reference(one: Path, other: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mobilepack.contract.bench import Bench, BenchTest, Protocol, Statistics
 from mobilepack.contract.evaluation import Evaluation, TaskMetric, TaskResult
-from mobilepack.contract.parity import Measured, Parity, ParityRow
+from mobilepack.contract.parity import Level, Loss, Measured, Parity, ParityRow, Share
 from mobilepack.contract.run_result import Environment, Memory
 
 UTC = "2026-11-21T05:08:50Z"
@@ -51,7 +51,24 @@ def a_parity(plan_id: str, text: str = "") -> Parity:
             reason=f"no device was asked for{text}",
         ),
     )
+    lost = Loss(against="eager fp32", metrics=(quantised, program, measured))
+    levels = (
+        Level(rung="eager fp32", runtime=f"PyTorch{text}", status="reported", compared=65),
+        Level(
+            rung="program on host",
+            where=f"host{text}",
+            runtime=f"XNNPACK{text}",
+            status="failed",
+            compared=65,
+            losses=(lost, lost),
+            greedy=Share(count=7, of=24),
+            task=Share(count=6, of=8),
+            reason=f"kl_max{text}",
+        ),
+        Level(rung="program on device", status="not run", reason=f"no device{text}"),
+    )
     return Parity(
+        levels=levels,
         plan_id=plan_id,
         target=f"xnnpack{text}",
         recipe=f"8da4w group 32{text}",

@@ -32,6 +32,7 @@ TAGS = {
     *("svg", "rect", "line", "circle"),
 }
 ATTRIBUTES = {
+    "rowspan",
     *("lang", "charset", "name", "content", "http-equiv", "id", "class", "style", "href"),
     *("download", "scope", "colspan", "tabindex", "role", "aria-label", "aria-hidden", "open"),
     *("viewbox", "preserveaspectratio", "width", "height", "x", "y", "cx", "cy", "r"),
