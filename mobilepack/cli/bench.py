@@ -52,6 +52,14 @@ Example
     help="Generated tokens of a tg test; may be given several times.",
 )
 @click.option(
+    "-pg",
+    "pairs",
+    type=(click.IntRange(min=1), click.IntRange(min=1)),
+    multiple=True,
+    metavar="TOKENS TOKENS",
+    help="A prompt and what is generated after it, in one test; may be given several times.",
+)
+@click.option(
     "--depth",
     "depths",
     type=click.IntRange(min=0),
@@ -101,6 +109,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     devices: Devices,
     prompts: tuple[int, ...],
     gens: tuple[int, ...],
+    pairs: tuple[tuple[int, int], ...],
     depths: tuple[int, ...],
     repetitions: int,
     warmups: int,
@@ -124,6 +133,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     asked = BenchOptions(
         prompt_tokens=prompts,
         gen_tokens=gens,
+        pairs=pairs,
         depths=depths,
         warmups=warmups,
         repetitions=repetitions,

@@ -36,6 +36,7 @@ class BenchOptions:
     Attributes:
         prompt_tokens: `-p`, repeatable; 0 entries are ignored. Each is one `ppN` test.
         gen_tokens: `-n`, repeatable; each is one `tgN` test.
+        pairs: `-pg`, repeatable: a prompt and what is generated after it, one `ppN+tgM` test each.
         depths: `-d`, repeatable: tokens already in the cache.
         warmups: Untimed rounds per test.
         repetitions: `-r`.
@@ -46,6 +47,7 @@ class BenchOptions:
 
     prompt_tokens: tuple[int, ...] = (512,)
     gen_tokens: tuple[int, ...] = (128,)
+    pairs: tuple[tuple[int, int], ...] = ()
     depths: tuple[int, ...] = (0,)
     warmups: int = 3
     repetitions: int = 5
@@ -114,6 +116,7 @@ def _tests(
     ids = _token_ids(package)
     room = package.manifest.plan.max_seq_len
     kinds = [(p, 0) for p in options.prompt_tokens if p] + [(0, n) for n in options.gen_tokens if n]
+    kinds += [pair for pair in options.pairs if any(pair)]
     tests, skipped = [], []
     for depth in dict.fromkeys(options.depths):
         for prompt, gen in dict.fromkeys(kinds):

@@ -25,20 +25,25 @@ class _AllRequired(GenerateJsonSchema):
 def contracts() -> dict[str, type[Contract]]:
     """Return the contract of each file by the schema's name."""
     from mobilepack.contract.bench import Bench
+    from mobilepack.contract.campaign import CampaignFile, Cell
     from mobilepack.contract.evaluation import Evaluation
     from mobilepack.contract.manifest import Manifest
     from mobilepack.contract.parity import Parity
     from mobilepack.contract.placement import Placement
+    from mobilepack.contract.profile import Profile
     from mobilepack.contract.reference import ReferenceIndex
     from mobilepack.contract.run_plan import RunPlan
     from mobilepack.contract.run_result import RunResult
 
     return {
         "bench": Bench,
+        "campaign": CampaignFile,
+        "campaign_cell": Cell,
         "evaluation": Evaluation,
         "manifest": Manifest,
         "parity": Parity,
         "placement": Placement,
+        "profile": Profile,
         "reference": ReferenceIndex,
         "run_plan": RunPlan,
         "run_result": RunResult,

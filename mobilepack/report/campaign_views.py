@@ -1,0 +1,336 @@
+"""The survey's views of a campaign: each study as a table and a picture."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mobilepack.contract.bench import BenchTest
+from mobilepack.contract.campaign import Cell, Study, StudyKind
+from mobilepack.contract.profile import Phase
+from mobilepack.report.plots import Bar, Line, bars, lines
+
+SURVEY_DATA = Path(__file__).resolve().parent / "survey"
+PAPER = (
+    "arXiv 2409.15790, llama.cpp, 4 bits, Jetson Orin NX (GPU): another engine and another device,"
+    " to compare shapes of curves with and not speeds"
+)
+_MEGABYTE = 1e6
+_PARTS = ("compute buffer", "KV cache", "parameters", "other")
+_MODEL_PARTS: tuple[Literal["embedding", "attention", "feed-forward", "output head"], ...] = (
+    "embedding",
+    "attention",
+    "feed-forward",
+    "output head",
+)
+Row = Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One study: its text and its pictures by file name."""
+
+    markdown: str
+    pictures: dict[str, str]
+
+
+def _models(study: Study, cells: Sequence[Cell], number: int) -> View:
+    paper = {row["model"].lower(): row for row in _paper("models.csv")}
+    rows = []
+    for cell in _measured(cells):
+        test = _first(cell)
+        theirs = paper.get(cell.key.model.lower(), {})
+        rows.append(
+            [
+                name_of(cell),
+                f"{cell.parameters / 1e6:,.0f}",
+                _stat(test.ttft_ms),
+                _stat(test.decode_token_ms),
+                _peak(cell),
+                _verdict(test),
+                theirs.get(_TTFT, "-"),
+                theirs.get("decode_ms_per_tok", "-"),
+                theirs.get("mem_MB(ctx2048)", "-"),
+            ]
+        )
+    prompt, gen = study.prompt_tokens[0], study.generate_tokens
+    head = [
+        "model", "M parameters", "first token, ms", "per token, ms", "peak, MB", "verdict",
+        "paper: first token", "paper: per token", "paper: MB",
+    ]  # fmt: skip
+    picture = f"{number}-per-token.svg"
+    drawn = [Bar(name_of(c), ((("per token"), t),)) for c, t in _per_token(cells)]
+    parts = [
+        f"## {number}. First token and decode by model",
+        "",
+        f"Prompt of {prompt} tokens, {gen} generated. The paper's columns: {PAPER}.",
+        "",
+        *_table(head, rows),
+        "",
+        f"![time per decoded token]({picture})",
+        "",
+    ]
+    memory, memory_pictures = _memory(cells, number)
+    breakdown, breakdown_pictures = _breakdown(cells, number)
+    title = "Time per decoded token"
+    return View(
+        "\n".join([*parts, *memory, *breakdown]),
+        {picture: bars(title, "ms", drawn), **memory_pictures, **breakdown_pictures},
+    )
+
+
+_TTFT = "first_token_ms(prompt50,Jetson,4bit)"
+
+
+def _memory(cells: Sequence[Cell], number: int) -> tuple[list[str], dict[str, str]]:
+    paper = {row["model"].lower(): row for row in _paper("memory.csv")}
+    rows, drawn = [], []
+    for cell in _measured(cells):
+        split = cell.memory
+        if split is None:
+            continue
+        ours = (split.compute_buffer, split.kv_cache, split.parameters, split.other)
+        row = paper.get(cell.key.model.lower())
+        columns = ("compute_buffer_MB", "kv_cache_MB", "params_MB", "other_MB")
+        theirs = "-" if row is None else " / ".join(f"{float(row[c]):.0f}" for c in columns)
+        rows.append([name_of(cell), *(f"{part / _MEGABYTE:,.1f}" for part in ours), theirs])
+        drawn.append(
+            Bar(name_of(cell), tuple(zip(_PARTS, (p / _MEGABYTE for p in ours), strict=True)))
+        )
+    picture = f"{number}-memory.svg"
+    text = [
+        "### Memory split",
+        "",
+        "Parameters, KV cache and compute buffer as the program plans them; other is what the peak"
+        " over the empty process has beyond them (packed copies, the runtime's own).",
+        "",
+        *_table(["model, MB", *_PARTS, "paper, the same four"], rows),
+        "",
+        f"![memory split]({picture})",
+        "",
+    ]
+    return text, {picture: bars("Memory at the full context", "MB", drawn)}
+
+
+def _breakdown(cells: Sequence[Cell], number: int) -> tuple[list[str], dict[str, str]]:
+    text, pictures = ["### Where the time goes", ""], {}
+    for phase in ("prefill", "decode"):
+        found = [
+            (cell, one)
+            for cell in _measured(cells)
+            for one in (cell.profile.phases if cell.profile else ())
+            if one.phase == phase
+        ]
+        if not found:
+            continue
+        rows = [[name_of(cell), *_shares(one)] for cell, one in found]
+        head = ["model", "embedding", "attention", "feed-forward", "output head", "most time in"]
+        drawn = [
+            Bar(name_of(cell), tuple((p.part, p.milliseconds) for p in one.parts))
+            for cell, one in found
+            if one.parts
+        ]
+        picture = f"{number}-{phase}-parts.svg"
+        pictures[picture] = bars(f"One call of {phase}, by part of the model", "ms", drawn)
+        text += [f"{phase}, percent of the operators' time (ETDump):", ""]
+        text += [*_table(head, rows), "", f"![{phase} by part]({picture})", ""]
+    reasons = {c.why_no_profile for c in cells if c.why_no_profile}
+    text += [f"- no profile: {reason}" for reason in sorted(reasons)]
+    return (text if pictures or reasons else []), pictures
+
+
+def _shares(phase: Phase) -> list[str]:
+    total = sum(one.milliseconds for one in phase.operators) or 1.0
+    parts = {one.part: one.milliseconds for one in phase.parts}
+    top = phase.operators[0]
+    most = f"{top.operator}: {top.milliseconds / total:.0%}"
+    if not phase.parts:
+        return [phase.why_no_parts, "-", "-", "-", most]
+    whole = sum(parts.values()) or 1.0
+    return [*(f"{parts.get(name, 0.0) / whole:.1%}" for name in _MODEL_PARTS), most]
+
+
+def _lengths(study: Study, cells: Sequence[Cell], number: int) -> View:
+    rows, drawn = [], []
+    for cell in _measured(cells):
+        tests = [t for t in _tests(cell) if t.n_prompt and not t.n_depth and t.ttft_ms]
+        found = {t.n_prompt: t for t in tests}
+        rows.append(
+            [
+                name_of(cell),
+                *(_stat(found[n].ttft_ms) if n in found else "-" for n in study.prompt_tokens),
+            ]
+        )
+        points = tuple((float(n), t.ttft_ms.median) for n, t in found.items() if t.ttft_ms)
+        drawn.append(Line(name_of(cell), points))
+    picture = f"{number}-lengths.svg"
+    head = ["first token, ms", *(f"prompt {n}" for n in study.prompt_tokens)]
+    text = [f"## {number}. Latency against prompt length", "", *_table(head, rows), ""]
+    text += [f"![first token against prompt length]({picture})", ""]
+    axes = ("prompt, tokens", "first token, ms")
+    return View("\n".join(text), {picture: lines("First token by prompt length", axes, drawn)})
+
+
+def _quantisation(study: Study, cells: Sequence[Cell], number: int) -> View:
+    rows = []
+    for cell in _measured(cells):
+        test = _first(cell)
+        text = cell.bench.recipe if cell.bench else ""
+        rows.append(
+            [
+                name_of(cell), cell.key.recipe, text, f"{cell.program_bytes / _MEGABYTE:,.1f}",
+                _stat(test.ttft_ms), _stat(test.decode_token_ms), _peak(cell), _verdict(test),
+            ]
+        )  # fmt: skip
+    head = ["model", "recipe", "stored as", "program, MB", "first token, ms", "per token, ms",
+            "peak, MB", "verdict"]  # fmt: skip
+    picture = f"{number}-recipes.svg"
+    drawn = [
+        Bar(f"{name_of(c)}, {c.key.recipe}", (("per token", t),)) for c, t in _per_token(cells)
+    ]
+    body = [f"## {number}. Quantisation", "", *_table(head, rows), ""]
+    body += [f"![time per token by recipe]({picture})", ""]
+    return View("\n".join(body), {picture: bars("Time per decoded token", "ms", drawn)})
+
+
+def _hardware(study: Study, cells: Sequence[Cell], number: int) -> View:
+    rows, drawn = [], []
+    for cell in _measured(cells):
+        test = _first(cell)
+        count = test.instructions_per_token
+        rows.append(
+            [
+                name_of(cell), cell.key.device, _stat(test.ttft_ms), _stat(test.decode_token_ms),
+                "-" if count is None else f"{count / 1e6:,.2f}", _verdict(test),
+            ]
+        )  # fmt: skip
+        points = tuple((float(at), ms) for at, ms in enumerate(cell.steps_ms, 1))
+        drawn.append(Line(f"{name_of(cell)}, {cell.key.device}", points))
+    head = ["model", "device", "first token, ms", "per token, ms", "M instructions per token",
+            "verdict"]  # fmt: skip
+    picture = f"{number}-over-time.svg"
+    body = [
+        f"## {number}. Devices, and each token's time",
+        "",
+        "A drift along the tokens is a clock that falls or a phone that gets warm (in the paper a"
+        " Meizu 18 Pro goes from 40 to 77 ms by token 11). On a virtual phone every time is an"
+        " emulator's, and the instructions are what can be compared.",
+        "",
+        *_table(head, rows),
+        "",
+        f"![each token's time]({picture})",
+        "",
+    ]
+    axes = ("token", "time, ms")
+    return View("\n".join(body), {picture: lines("Each decoded token's time", axes, drawn)})
+
+
+def _long_context(study: Study, cells: Sequence[Cell], number: int) -> View:
+    rows, drawn, speeds = [], [], []
+    for cell in _measured(cells):
+        found = {t.n_depth: t for t in _tests(cell) if t.decode_token_ms}
+        split = cell.memory
+        if split is None:
+            continue
+        whole = split.parameters + split.kv_cache + split.compute_buffer + split.other
+        context = dict(cell.key.settings)["context"]
+        share = (split.kv_cache + split.compute_buffer) / whole
+        rows.append(
+            [
+                name_of(cell), context, f"{split.kv_cache / _MEGABYTE:,.1f}",
+                f"{split.compute_buffer / _MEGABYTE:,.1f}", f"{whole / _MEGABYTE:,.1f}",
+                f"{share:.0%}",
+                *(_stat(found[d].decode_token_ms) if d in found else "-" for d in study.depths),
+            ]
+        )  # fmt: skip
+        parts = (split.compute_buffer, split.kv_cache, split.parameters, split.other)
+        drawn.append(
+            Bar(name_of(cell), tuple(zip(_PARTS, (p / _MEGABYTE for p in parts), strict=True)))
+        )
+        points = [
+            (float(d), t.decode_token_ms.median) for d, t in found.items() if t.decode_token_ms
+        ]
+        speeds.append(Line(name_of(cell), tuple(sorted(points))))
+    head = ["model", "context", "KV cache, MB", "compute, MB", "all, MB", "KV and compute",
+            *(f"per token at {d}, ms" for d in study.depths)]  # fmt: skip
+    names = f"{number}-context-memory.svg", f"{number}-context-speed.svg"
+    body = [f"## {number}. Long context", "", *_table(head, rows), ""]
+    body += [f"![memory]({names[0]})", "", f"![speed by depth]({names[1]})", ""]
+    axes = ("tokens in the cache", "per token, ms")
+    return View(
+        "\n".join(body),
+        {
+            names[0]: bars("Memory at the longest context", "MB", drawn),
+            names[1]: lines("Time per token by depth", axes, speeds),
+        },
+    )
+
+
+VIEWS: dict[StudyKind, Callable[[Study, Sequence[Cell], int], View]] = {
+    "models": _models,
+    "lengths": _lengths,
+    "quantisation": _quantisation,
+    "hardware": _hardware,
+    "long context": _long_context,
+}
+
+
+def _measured(cells: Iterable[Cell]) -> Iterator[Cell]:
+    return (cell for cell in cells if cell.bench is not None)
+
+
+def _tests(cell: Cell) -> tuple[BenchTest, ...]:
+    return () if cell.bench is None else cell.bench.tests
+
+
+def _first(cell: Cell) -> BenchTest:
+    return _tests(cell)[0]
+
+
+def _per_token(cells: Iterable[Cell]) -> Iterator[tuple[Cell, float]]:
+    for cell in _measured(cells):
+        found = _first(cell).decode_token_ms
+        if found is not None:
+            yield cell, found.median
+
+
+def name_of(cell: Cell) -> str:
+    """Return the model's name; a star stands for random weights."""
+    return cell.key.model + ("*" if cell.random_weights else "")
+
+
+def _verdict(test: BenchTest) -> str:
+    steady = (test.decode_token_ms or test.round_tok_per_s).verdict
+    return test.trust if test.trust == "VALID" else f"{test.trust}, {steady}"
+
+
+def _peak(cell: Cell) -> str:
+    return "-" if cell.bench is None else f"{cell.bench.peak_over_base_bytes / _MEGABYTE:,.1f}"
+
+
+def _stat(found: object) -> str:
+    median = getattr(found, "median", None)
+    if median is None:
+        return "-"
+    low, high = getattr(found, "low", median), getattr(found, "high", median)
+    return f"{median:,.4g} [{low:,.4g}, {high:,.4g}]"
+
+
+def _paper(name: str) -> list[dict[str, str]]:
+    with (SURVEY_DATA / name).open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def _table(head: Row, rows: Iterable[Row]) -> list[str]:
+    def line(cells: Row) -> str:
+        return "| " + " | ".join(escaped(cell) for cell in cells) + " |"
+
+    return [line(head), "|" + "---|" * len(head), *(line(row) for row in rows)]
+
+
+def escaped(text: str) -> str:
+    """Return text that is text in a cell of Markdown."""
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
