@@ -67,12 +67,12 @@ def compile_program(
     from executorch.devtools.backend_debug import get_delegation_info
     from executorch.exir.capture._config import ExecutorchBackendConfig
 
-    specification = specification(options)
+    compile_specs = specification(options)
     extra: dict[str, Any] = {} if quantised is None else _tagging(methods, quantised)
     edge = to_edge_transform_and_lower_to_qnn(
         dict(methods),
         dict(inputs),
-        dict.fromkeys(methods, specification),
+        dict.fromkeys(methods, compile_specs),
         constant_methods=dict(metadata),
         **extra,
     )

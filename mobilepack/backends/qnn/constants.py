@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -33,7 +33,7 @@ class Constants:
         """
         from safetensors import safe_open
 
-        self._file = safe_open(weights, "pt")
+        self._file: Any = safe_open(weights, "pt")
         self._shared = dict(shared)
         self._tables = {name: tensor.float() for name, tensor in tables.items()}
 
@@ -46,12 +46,13 @@ class Constants:
         found: torch.Tensor = self._file.get_tensor(self._shared.get(tensor.name, tensor.name))
         return found.float()
 
-    def operands(self, step: Step) -> tuple[torch.Tensor | None, ...]:
+    def operands(self, step: Step) -> dict[str, torch.Tensor]:
         """Return a step's constants for `evaluate`, unquantised."""
+        found = {t.name: self.read(t) for t in step.inputs if t.role == "constant"}
         if step.kind == "linear":
-            x, matrix, *bias = step.inputs
-            return (None, self.read(matrix).t(), *(self.read(b) for b in bias))
-        return tuple(self.read(t) if t.role == "constant" else None for t in step.inputs)
+            matrix = step.inputs[1].name
+            found[matrix] = found[matrix].t()
+        return found
 
     def ranges(self, graph: Graph) -> list[tuple[str, Range]]:
         """Return the least and largest number of every constant that has an encoding."""
@@ -79,7 +80,7 @@ class QuantisedConstants:
         self._wide, self._bits = wide_rows, bits
         self._matrices: dict[str, Matrix] = {}
         self._held: dict[str, torch.Tensor] = {}
-        self._numbers = 0
+        self._numbers = 0  # ever asked for
 
     def matrix(self, tensor: Tensor) -> Matrix:
         """Return a matrix, quantised at the first call."""
@@ -88,27 +89,30 @@ class QuantisedConstants:
             self._matrices[tensor.name] = quantise_matrix(self.plain.read(tensor), bits)
         return self._matrices[tensor.name]
 
-    def operands(self, step: Step, codes: Codes) -> tuple[torch.Tensor | None, ...]:
-        """Return a step's constants for `evaluate`, rounded; tables are rounded after the look-up."""
+    def operands(self, step: Step, codes: Codes) -> dict[str, torch.Tensor]:
+        """Return a step's constants for `FakeQuantised`.
+
+        Matrices are integers, biases floats; tables are rounded after the look-up.
+        """
         if step.kind == "linear":
-            x, matrix, *bias = step.inputs
-            return (None, self._float(matrix), *(self._bias(b, x, matrix, codes) for b in bias))
-        return tuple(
-            None if t.role != "constant" else self._vector(step, t, codes) for t in step.inputs
-        )
+            _, matrix, *bias = step.inputs
+            return {matrix.name: self._integers(matrix)} | {
+                b.name: self.plain.read(b) for b in bias
+            }
+        return {t.name: self._vector(step, t, codes) for t in step.inputs if t.role == "constant"}
 
     def _vector(self, step: Step, tensor: Tensor, codes: Codes) -> torch.Tensor:
         plain = self.plain.read(tensor)
         is_table = step.kind in ("embedding", "gather")
         return plain if is_table else codes[tensor.name].rounded(plain)
 
-    def _float(self, tensor: Tensor) -> torch.Tensor:
+    def _integers(self, tensor: Tensor) -> torch.Tensor:
         if tensor.name not in self._held:
-            numbers = self.matrix(tensor).numbers()
-            self._numbers += numbers.numel()
+            integers = self.matrix(tensor).signed().float()
+            self._numbers += integers.numel()
             if self._numbers > _HELD_NUMBERS:
-                return numbers
-            self._held[tensor.name] = numbers
+                return integers
+            self._held[tensor.name] = integers
         return self._held[tensor.name]
 
     def forget_numbers(self) -> None:
@@ -118,10 +122,6 @@ class QuantisedConstants:
     def bias_scales(self, x: Tensor, matrix: Tensor, codes: Codes) -> torch.Tensor:
         """Return the scales of a bias: the products of those of what is multiplied."""
         return self.matrix(matrix).scales * codes[x.name].scale
-
-    def _bias(self, bias: Tensor, x: Tensor, matrix: Tensor, codes: Codes) -> torch.Tensor:
-        scales = self.bias_scales(x, matrix, codes)
-        return torch.round(self.plain.read(bias) / scales) * scales
 
     def integers(self, tensor: Tensor, code: Code) -> torch.Tensor:
         """Return a table or a vector as integers, some rows at a time."""

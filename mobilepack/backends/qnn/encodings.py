@@ -7,7 +7,7 @@ have one from where they are converted to where they are read, and so have its v
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -57,27 +57,39 @@ class Code:
 
 
 def code_of(low: float, high: float, bits: Literal[8, 16]) -> Code:
-    """Return the integers for a range, which is widened to contain 0; 8 bits are centred."""
+    """Return the integers for a range, which is widened to contain 0.
+
+    Zero points of 16 bits are whole multiples of 256 (or at an end), those of 8 bits are 128: the
+    HTP drops the lower 8 bits of its accumulators, and also of what a zero point adds to them, so
+    that others cost every channel an error of its own (`fake_quantised.py`).
+    """
     low, high = min(low, 0.0), max(high, 0.0)
     if bits == 8:
-        width = max(2 * max(-low, high), _LEAST_WIDTH)
-        return Code(width / 255, 127, 8)
-    scale = max(high - low, _LEAST_WIDTH) / 65535
-    return Code(scale, min(max(round(-low / scale), 0), 65535), 16)
+        return Code(max(-low / 128, high / 127, _LEAST_WIDTH / 255), 128, 8)
+    width = max(high - low, _LEAST_WIDTH)
+    if low == 0:
+        return Code(width / 65535, 0, 16)
+    if high == 0:
+        return Code(width / 65535, 65535, 16)
+    zero = min(max(round(-low / width * 256), 1), 255) * 256
+    return Code(max(-low / zero, high / (65535 - zero)), zero, 16)
+
+
+Coding = Callable[[float, float, Literal[8, 16]], Code]
 
 
 class Groups:
     """Which tensors share an encoding."""
 
-    def __init__(self, graph: Graph) -> None:
-        """Join what a graph only moves about."""
+    def __init__(self, graphs: Sequence[Graph]) -> None:
+        """Join what a model's graphs only move about; some lengths need fewer steps."""
         self._parents: dict[str, str] = {}
-        for step in graph.steps:
+        for step in (step for graph in graphs for step in graph.steps):
             if step.kind in MOVES:
                 for tensor in step.inputs:
                     if tensor.dtype == "float32":
                         self._join(step.output.name, tensor.name)
-        self._caches = {self.of(t.name) for t in graph.outputs[1:]}
+        self._caches = {self.of(t.name) for t in graphs[0].outputs[1:]}
 
     def of(self, name: str) -> str:
         """Return the name that stands for a tensor's group."""
@@ -98,10 +110,12 @@ class Groups:
 class Codes:
     """The encoding of every float tensor of a method, whatever its length."""
 
-    def __init__(self, groups: Groups, ranges: Mapping[str, Range]) -> None:
+    def __init__(
+        self, groups: Groups, ranges: Mapping[str, Range], coding: Coding = code_of
+    ) -> None:
         """Make them from the ranges of groups."""
         self._groups = groups
-        self._codes = {name: code_of(*found, groups.bits(name)) for name, found in ranges.items()}
+        self._codes = {name: coding(*found, groups.bits(name)) for name, found in ranges.items()}
 
     def __getitem__(self, name: str) -> Code:
         return self._codes[self._groups.of(name)]
@@ -143,10 +157,9 @@ class Matrix:
     scales: torch.Tensor
     bits: Literal[4, 8]
 
-    def numbers(self) -> torch.Tensor:
-        """Return what the integers stand for, float32 [inputs, outputs]."""
-        signed = (self.integers ^ 8) - 8 if self.bits == 4 else self.integers
-        return signed.float() * self.scales
+    def signed(self) -> torch.Tensor:
+        """Return the integers with their signs, int8 [inputs, outputs]."""
+        return (self.integers ^ 8) - 8 if self.bits == 4 else self.integers
 
 
 def quantise_matrix(weight: torch.Tensor, bits: Literal[4, 8]) -> Matrix:

@@ -15,11 +15,14 @@ import torch
 from mobilepack.backends.qnn.graph import Graph, Kind, Step
 
 Values = dict[str, torch.Tensor]
-Load = Callable[[Step], tuple[torch.Tensor | None, ...]]
-"""Returns a step's operands that are constants, None for every other."""
+Load = Callable[[Step], Values]
+"""Returns a step's operands that are constants, by name."""
 
 After = Callable[[Step, torch.Tensor, int], torch.Tensor]
 """Given a step, its result and the number of the case; returns what goes on."""
+
+Apply = Callable[[Step, Sequence[torch.Tensor]], torch.Tensor]
+"""Returns a step's result."""
 
 
 @dataclass(slots=True)
@@ -30,9 +33,18 @@ class Case:
     inputs: Mapping[str, torch.Tensor]
 
 
+def plainly(step: Step, operands: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return a step's result in float32."""
+    return _RUN[step.kind](step, operands)
+
+
 @torch.no_grad()
 def evaluate(
-    cases: Sequence[Case], load: Load, after: After, on_share: Callable[[float], None]
+    cases: Sequence[Case],
+    load: Load,
+    after: After,
+    on_share: Callable[[float], None],
+    apply: Apply = plainly,
 ) -> list[list[torch.Tensor]]:
     """Run cases in step; returns each one's outputs, float32."""
     last = cases[0].graph.last_uses()
@@ -44,17 +56,15 @@ def evaluate(
         for number, case in enumerate(cases):
             own, held = case.graph.steps[index], values[number]
             operands = [
-                held[t.name] if constant is None else constant
-                for t, constant in zip(own.inputs, constants, strict=True)
+                constants[t.name] if t.name in constants else held[t.name] for t in own.inputs
             ]
-            held[own.output.name] = after(own, _RUN[own.kind](own, operands), number)
+            held[own.output.name] = after(own, apply(own, operands), number)
             for t in own.inputs:
                 if t.name in held and last[t.name] == index and t.name not in kept:
                     del held[t.name]
         on_share((index + 1) / count)
     return [
-        [held[t.name] for t in case.graph.outputs]
-        for case, held in zip(cases, values, strict=True)
+        [held[t.name] for t in case.graph.outputs] for case, held in zip(cases, values, strict=True)
     ]
 
 

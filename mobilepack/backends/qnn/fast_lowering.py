@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from typing import Literal
 
+from mobilepack.backends.qnn.assemble import Operands
 from mobilepack.backends.qnn.compile import Options
 from mobilepack.backends.qnn.constants import Constants, QuantisedConstants
 from mobilepack.backends.qnn.container import MethodPlan, Part, write_program
@@ -20,12 +22,12 @@ from mobilepack.backends.qnn.contexts import (
     bound_outputs,
     tensor_kinds,
 )
-from mobilepack.backends.qnn.assemble import Operands
-from mobilepack.backends.qnn.encodings import Codes, Range
-from mobilepack.backends.qnn.fast_rows import fake_quantised_rows
+from mobilepack.backends.qnn.encodings import Codes, Coding, Range, code_of
+from mobilepack.backends.qnn.fake_quantised import FakeQuantised
+from mobilepack.backends.qnn.fast_rows import decoding, fake_quantised_rows
 from mobilepack.backends.qnn.graph import Graph
 from mobilepack.backends.qnn.request import LowerRequest, LowerResult, mask_value
-from mobilepack.backends.qnn.sequences import FakeQuantised, Tracer, calibrated
+from mobilepack.backends.qnn.sequences import Tracer, calibrated
 from mobilepack.contract.manifest import Encoding, Method, StaticForm
 from mobilepack.contract.reference import GreedyReference, Rows, Variant
 from mobilepack.models.static import METHODS, input_names, windows_of
@@ -35,8 +37,12 @@ from mobilepack.models.tables import make_tables
 OnStage = Callable[[str, float], None]
 
 
-def lower(request: LowerRequest, tell: OnStage) -> LowerResult:
-    """Lower a model."""
+def lower(request: LowerRequest, tell: OnStage, coding: Coding = code_of) -> LowerResult:
+    """Lower a model.
+
+    Args:
+        coding: Makes encodings of ranges; a test brings ExecuTorch's.
+    """
     tell("export", 0.0)
     form = StaticForm(
         past=request.max_seq_len - 1,
@@ -48,38 +54,42 @@ def lower(request: LowerRequest, tell: OnStage) -> LowerResult:
     tracer = Tracer(request.spec, request.max_seq_len, request.heads, quantised)
     lengths = (request.prefill_tokens, 1)
     graphs = {
-        name: tracer.graph(length, form.past)
-        for name, length in zip(METHODS, lengths, strict=True)
+        name: tracer.graph(length, form.past) for name, length in zip(METHODS, lengths, strict=True)
     }
     constants = Constants(
         request.weights, request.shared, make_tables(request.spec, request.max_seq_len)
     )
     if quantised:
-        return _quantised(request, form, tracer, graphs, constants, tell)
+        return _quantised(request, form, tracer, graphs, constants, tell, coding)
     operands = FloatOperands(constants)
     _compile(request, graphs, operands, tell)
     methods = _methods(request, graphs)
     return _result(form, methods, graphs)
 
 
-def _quantised(
+def _quantised(  # noqa: PLR0913  what `lower` has in hand
     request: LowerRequest,
     form: StaticForm,
     tracer: Tracer,
     graphs: Mapping[str, Graph],
     constants: Constants,
     tell: OnStage,
+    coding: Coding,
 ) -> LowerResult:
     groups, ranges = calibrated(
-        graphs["prefill"], tracer, constants, request.rows, form.mask_value,
+        list(graphs.values()), tracer, constants, request.rows, form.mask_value,
         lambda share: tell("calibrate", share),
     )  # fmt: skip
-    codes = Codes(groups, ranges)
-    bits = 4 if request.precision == "16a4w" else 8
+    codes = Codes(groups, ranges, coding)
+    bits: Literal[4, 8] = 4 if request.precision == "16a4w" else 8
     integers = QuantisedConstants(constants, frozenset({"head.weight"}), bits)
     plain = _methods(request, graphs)
     rows, greedy = fake_quantised_rows(
-        request, form, plain, tracer, graphs["decode"], FakeQuantised(integers, codes), tell
+        request,
+        tracer,
+        lambda model: decoding(form, plain, graphs["decode"], model),
+        FakeQuantised(integers, codes),
+        tell,
     )
     integers.forget_numbers()
     _compile(request, graphs, IntegerOperands(integers, codes), tell)
@@ -91,7 +101,8 @@ def _compile(
     request: LowerRequest, graphs: Mapping[str, Graph], operands: Operands, tell: OnStage
 ) -> None:
     """Compile every method to a context of its own and write the program."""
-    contexts, methods = [], {}
+    contexts: list[bytes] = []
+    methods: dict[str, MethodPlan] = {}
     options = Options(request.soc_model, half=request.precision == "fp16")
     with Compiler(options) as compiler:
         for name, graph in graphs.items():

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from mobilepack.backends.qnn.evaluate import Case
+from mobilepack.backends.qnn.fake_quantised import FakeQuantised
 from mobilepack.backends.qnn.graph import Graph
-from mobilepack.backends.qnn.request import LowerRequest
-from mobilepack.backends.qnn.sequences import FakeQuantised, Tracer
+from mobilepack.backends.qnn.request import LowerRequest, mask_value
+from mobilepack.backends.qnn.sequences import Tracer
 from mobilepack.contract.manifest import Method, StaticForm
 from mobilepack.contract.reference import GreedyReference, Rows, Variant, record, sample_ids
 from mobilepack.models.static_session import StaticSession
@@ -24,16 +25,18 @@ Outputs = list[torch.Tensor]
 
 def fake_quantised_rows(
     request: LowerRequest,
-    form: StaticForm,
-    methods: tuple[Method, ...],
     tracer: Tracer,
-    decode: Graph,
+    session: Callable[[FakeQuantised], StaticSession],
     model: FakeQuantised,
     tell: Callable[[str, float], None],
 ) -> tuple[dict[Variant, Rows], tuple[GreedyReference, ...]]:
-    """Return the rows `quantised` and, with roundings at random, `floor`; and greedy text."""
+    """Return the rows `quantised` and, with roundings at random, `floor`; and greedy text.
+
+    Args:
+        session: Makes an empty session of floats over the decode graph.
+    """
     texts = [ids for _, ids in request.passages]
-    cases = [tracer.text(ids, form.mask_value) for _ in _VARIANTS for ids in texts]
+    cases = [tracer.text(ids, mask_value(request.precision)) for _ in _VARIANTS for ids in texts]
     noisy = frozenset(range(len(texts), 2 * len(texts)))
     found = model.run(cases, lambda share: tell("reference", 0.8 * share), noisy)
     following = [i for ids in texts for i in (*ids[1:], -1)]
@@ -42,15 +45,15 @@ def fake_quantised_rows(
     for variant, parts in zip(_VARIANTS, (found[: len(texts)], found[len(texts) :]), strict=True):
         logits = torch.cat([outputs[0] for outputs in parts]).numpy()
         rows[variant] = record(logits, following, sampled)
-    greedy = _greedy(request, _session(form, methods, decode, model), found[0])
+    greedy = _greedy(request, session(model), found[0])
     tell("reference", 1.0)
     return rows, greedy
 
 
-def _session(
+def decoding(
     form: StaticForm, methods: tuple[Method, ...], decode: Graph, model: FakeQuantised
 ) -> StaticSession:
-    """Return a session of floats over the decode graph."""
+    """Return an empty session of floats over the decode graph."""
     names = [t.name for t in decode.inputs]
 
     def run(_: str, arrays: Sequence[Any]) -> list[Any]:

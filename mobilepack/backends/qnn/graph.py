@@ -69,7 +69,9 @@ def with_caches_rounded(graph: Graph) -> Graph:
     output, cache and operand are the same integers. All outputs but the first are such.
     """
     news = {output.name for output in graph.outputs[1:]}
-    sources = {step.inputs[0].name for step in graph.steps if step.output.name in news}
+    sources = {
+        step.inputs[0].name: step.output.name for step in graph.steps if step.output.name in news
+    }
     rounded: dict[str, Tensor] = {}
     steps: list[Step] = []
     for step in graph.steps:
@@ -79,6 +81,7 @@ def with_caches_rounded(graph: Graph) -> Graph:
         steps.append(Step(step.kind, inputs, step.output, step.attributes))
         if step.output.name in sources:
             source = step.output
-            rounded[source.name] = Tensor(f"{source.name}_8", source.shape, source.dtype, "inner")
+            name = f"{sources[source.name]}_8"
+            rounded[source.name] = Tensor(name, source.shape, source.dtype, "inner")
             steps.append(Step("convert", (source,), rounded[source.name]))
     return Graph(graph.inputs, graph.outputs, tuple(steps))

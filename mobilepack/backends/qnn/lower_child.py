@@ -27,9 +27,13 @@ def main(argv: list[str]) -> int:
     request = LowerRequest.load(Path(argv[0]))
     if request.lowering == "fast":
         from mobilepack.backends.qnn.fast_lowering import lower
+
+        result = lower(request, tell)
     else:
-        from mobilepack.backends.qnn.reference_lowering import lower_by_executorch as lower
-    lower(request, tell).save(Path(argv[1]))
+        from mobilepack.backends.qnn.reference_lowering import lower_by_executorch
+
+        result = lower_by_executorch(request, tell)
+    result.save(Path(argv[1]))
     return 0
 
 

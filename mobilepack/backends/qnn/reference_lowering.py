@@ -1,4 +1,4 @@
-"""Lowering through ExecuTorch's own way (PT2E and its passes): what the fast one is held against."""
+"""Lowering by ExecuTorch's own way (PT2E and its passes): what the fast one is held against."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mobilepack.backends.qnn.quantise import (
 )
 from mobilepack.backends.qnn.reference_rows import fake_quantised_rows
 from mobilepack.backends.qnn.request import LowerRequest, LowerResult, mask_value
-from mobilepack.contract.manifest import Encoding, Method, StaticForm
+from mobilepack.contract.manifest import Method, StaticForm
 from mobilepack.models.static import (
     METHODS,
     StaticDecoder,
@@ -137,4 +137,3 @@ def _methods(
 
 def _arrays(tensors: Sequence[torch.Tensor]) -> list[np.ndarray[Any, Any]]:
     return [tensor.numpy() for tensor in tensors]
-

@@ -1,4 +1,4 @@
-"""Whole texts through the static form at once: calibration, and what the reference computes.
+"""Whole texts through the static form at once: for calibration and for the reference.
 
 A text of T tokens is one call without a cache: each token sees what it would have seen as a decode
 step over a filled cache, and every weight is read once for all texts.
@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 import torch
 
-from mobilepack.backends.qnn.encodings import Codes, Groups, Range, Ranges
+from mobilepack.backends.qnn.constants import Constants
+from mobilepack.backends.qnn.encodings import Groups, Range, Ranges
 from mobilepack.backends.qnn.evaluate import Case, evaluate
-from mobilepack.backends.qnn.constants import Constants, QuantisedConstants
 from mobilepack.backends.qnn.graph import MOVES, Graph, Step, with_caches_rounded
 from mobilepack.backends.qnn.trace import trace
+from mobilepack.models.operators_static import Heads
 from mobilepack.models.spec import DecoderSpec
 from mobilepack.models.static import (
     StaticDecoder,
@@ -24,7 +25,6 @@ from mobilepack.models.static import (
     input_names,
     windows_of,
 )
-from mobilepack.models.operators_static import Heads
 
 OnShare = Callable[[float], None]
 UNIT_RANGES: dict[str, Range] = {"sigmoid": (0.0, 65535 / 65536), "softmax": (0.0, 1.0)}
@@ -73,7 +73,7 @@ class Tracer:
 
 
 def calibrated(
-    prefill: Graph,
+    methods: Sequence[Graph],
     tracer: Tracer,
     constants: Constants,
     rows: Sequence[Sequence[int]],
@@ -83,14 +83,14 @@ def calibrated(
     """Return which tensors share an encoding, and the range of each group over texts.
 
     Args:
-        prefill: Has every step; only there the last token is cut off.
+        methods: Graphs that will be compiled.
     """
-    groups = Groups(prefill)
+    cases = [tracer.text(row, mask_value) for row in rows]
+    prefill = methods[0]
+    groups = Groups([*methods, *(case.graph for case in cases)])
     known = constants.ranges(prefill)
     known += [(t.name, (mask_value, 0.0)) for t in prefill.inputs if t.name.startswith("mask")]
-    known += [
-        (s.output.name, UNIT_RANGES[s.kind]) for s in prefill.steps if s.kind in UNIT_RANGES
-    ]
+    known += [(s.output.name, UNIT_RANGES[s.kind]) for s in prefill.steps if s.kind in UNIT_RANGES]
     ranges = Ranges(groups, known)
 
     def look(step: Step, value: torch.Tensor, _: int) -> torch.Tensor:
@@ -98,45 +98,5 @@ def calibrated(
             ranges.see(step.output, value)
         return value
 
-    cases = [tracer.text(row, mask_value) for row in rows]
     evaluate(cases, constants.operands, look, on_share)
     return groups, ranges.found
-
-
-class FakeQuantised:
-    """The model as the NPU computes it, in float32: every result is rounded to its encoding."""
-
-    def __init__(self, constants: QuantisedConstants, codes: Codes) -> None:
-        self._constants, self._codes = constants, codes
-
-    def run(
-        self, cases: Sequence[Case], on_share: OnShare, noisy: frozenset[int] = frozenset()
-    ) -> list[list[torch.Tensor]]:
-        """Run cases; returns their outputs.
-
-        Args:
-            cases: Inputs are floats, caches and masks on the steps of their encodings.
-            noisy: Numbers of the cases whose 16-bit roundings are made at random: up or down by
-                what is cut off. That is the least that another arithmetic does: the NPU adds and
-                multiplies integers in an order and with intermediate roundings of its own. Seeded.
-        """
-        noise = torch.Generator().manual_seed(0)
-
-        def after(step: Step, value: torch.Tensor, number: int) -> torch.Tensor:
-            if value.dtype != torch.float32 or (
-                step.kind in MOVES and step.kind not in ("embedding", "gather")
-            ):
-                return value
-            code = self._codes[step.output.name]
-            if number in noisy and code.bits == 16:
-                value = value + (torch.rand(value.shape, generator=noise) - 0.5) * code.scale
-            return code.rounded(value)
-
-        for case in cases:
-            for tensor in case.graph.inputs:
-                if tensor.dtype == "float32" and tensor.name in case.inputs:
-                    rounded = self._codes[tensor.name].rounded(case.inputs[tensor.name])
-                    case.inputs = {**case.inputs, tensor.name: rounded}
-        return evaluate(
-            cases, lambda step: self._constants.operands(step, self._codes), after, on_share
-        )

@@ -166,10 +166,11 @@ def _cat(rec: _Recorder, result: torch.Tensor, args: Sequence[Any], keywords: An
 def _stack(rec: _Recorder, result: torch.Tensor, args: Sequence[Any], keywords: Any) -> None:
     axis = (args[1] if len(args) > 1 else keywords.get("dim", 0)) % result.dim()
     shape = [1 if d == axis else size for d, size in enumerate(result.shape)]
-    parts = [torch.empty(shape, device="meta") for _ in args[0]]
-    for part, source in zip(parts, args[0], strict=True):
-        rec.emit("reshape", (source,), part)
-    rec.emit("cat", parts, result, axis=axis)
+    sources = {id(source): source for source in args[0]}  # a repeated one is reshaped once
+    parts = {key: torch.empty(shape, device="meta") for key in sources}
+    for key, source in sources.items():
+        rec.emit("reshape", (source,), parts[key])
+    rec.emit("cat", [parts[id(source)] for source in args[0]], result, axis=axis)
 
 
 def _item(rec: _Recorder, result: torch.Tensor, args: Sequence[Any], _: Any) -> None:
@@ -189,7 +190,9 @@ def _item(rec: _Recorder, result: torch.Tensor, args: Sequence[Any], _: Any) -> 
     if tuple(result.shape) == tuple(source.shape):
         rec.same("slice", result, source)
     else:
-        rec.emit("slice", (source,), result, ranges=tuple((r.start, r.stop, r.step) for r in ranges))
+        rec.emit(
+            "slice", (source,), result, ranges=tuple((r.start, r.stop, r.step) for r in ranges)
+        )
 
 
 def _split(rec: _Recorder, result: Any, args: Sequence[Any], keywords: Any) -> None:
