@@ -33,6 +33,7 @@ class StaticShape:
         past: Positions that the cache holds.
         linear: Linear maps as such, or as convolutions with a kernel of one, which NPUs run faster.
         heads: How attention is written.
+        every: Logits of every token, [T, vocabulary], instead of the last one's.
     """
 
     tokens: int
@@ -40,6 +41,7 @@ class StaticShape:
     past: int
     linear: Literal["linear", "convolution"] = "convolution"
     heads: Heads = "together"
+    every: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ class StaticDecoder(Decoder):
             at = count + 2 * index
             state = cast(nn.Module, _Cached(rest[at], rest[at + 1]))
             x = block(x, state, self.tables, call, index == len(self.spec.layers) - 1)
-        logits = self._logits(x).view(1, -1)
+        logits = self._logits(x).view(-1, self.spec.vocab_size)
         new = [t for pair in zip(call.keys, call.values, strict=True) for t in pair]
         return (logits, *new)
 
@@ -104,7 +106,7 @@ class StaticDecoder(Decoder):
         results when an attention's 16-bit result is cut to one token (cosine -0.86 against the
         fake-quantised graph, 1.0 so; its emulator shows it).
         """
-        return x[:, :, -1:] if x.shape[2] > 1 else x
+        return x[:, :, -1:] if x.shape[2] > 1 and not self.shape.every else x
 
     def example(self, mask_value: float) -> tuple[torch.Tensor, ...]:
         """Return inputs of the right shapes: a first call."""

@@ -148,3 +148,27 @@ def static_methods(
         Method(name=name, inputs=specs(names, shapes[name]), outputs=specs(results, outputs[name]))
         for name in shapes
     )
+
+
+def integer_methods(
+    methods: tuple[Method, ...], encodings: Mapping[str, Encoding]
+) -> tuple[Method, ...]:
+    """Return the description of the same methods in integers: caches 8 bits, the others 16."""
+
+    def kind(name: str) -> str:
+        return "uint8" if name.startswith(("k_", "v_")) else "uint16"
+
+    def quantised(specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+        return tuple(
+            spec.model_copy(update={"dtype": kind(spec.name), "encoding": encodings[spec.name]})
+            if spec.name in encodings
+            else spec
+            for spec in specs
+        )
+
+    return tuple(
+        method.model_copy(
+            update={"inputs": quantised(method.inputs), "outputs": quantised(method.outputs)}
+        )
+        for method in methods
+    )

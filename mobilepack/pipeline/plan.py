@@ -76,8 +76,7 @@ def plan_build(model: LoadedModel, target: Target, choices: Choices) -> BuildPla
         recipe=recipe,
         max_seq_len=max_seq_len,
         prefill_chunk=prefill_chunk,
-        # QNN programs go through ExecuTorch's own passes
-        lowering="reference" if target.backend == "qnn" else choices.lowering,
+        lowering=choices.lowering,
         compression=compression_for(choices.compression, model.spec, recipe, reads_text=looks),
         toolchain=toolchain(),
     )

@@ -152,6 +152,7 @@ def _request(
         passages=tuple((p.name, p.token_ids) for p in passages),
         metadata=dict(metadata),
         out=folder / PROGRAM,
+        lowering=plan.lowering,
     )
 
 

@@ -67,12 +67,12 @@ def compile_program(
     from executorch.devtools.backend_debug import get_delegation_info
     from executorch.exir.capture._config import ExecutorchBackendConfig
 
-    specification = _specification(options)
+    compile_specs = specification(options)
     extra: dict[str, Any] = {} if quantised is None else _tagging(methods, quantised)
     edge = to_edge_transform_and_lower_to_qnn(
         dict(methods),
         dict(inputs),
-        dict.fromkeys(methods, specification),
+        dict.fromkeys(methods, compile_specs),
         constant_methods=dict(metadata),
         **extra,
     )
@@ -99,7 +99,8 @@ def _is_plumbing(node: Any) -> bool:
     return name == "getitem" or _DELEGATE in str(node.target)
 
 
-def _specification(options: Options) -> Any:
+def specification(options: Options) -> Any:
+    """Return ExecuTorch's compile specification."""
     from executorch.backends.qualcomm.serialization.qc_schema import QcomChipset
     from executorch.backends.qualcomm.utils.utils import (
         generate_htp_compiler_spec,

@@ -9,40 +9,14 @@ from __future__ import annotations
 import faulthandler
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
-from mobilepack.backends.qnn.compile import Options, compile_program, keep_quantised
-from mobilepack.backends.qnn.quantise import (
-    Prepared,
-    annotated_quantizer,
-    calibrate,
-    input_encodings,
-    run_eager,
-)
-from mobilepack.backends.qnn.recording import fake_quantised_rows
-from mobilepack.backends.qnn.request import LowerRequest, LowerResult
-from mobilepack.contract.manifest import Encoding, Method, StaticForm
-from mobilepack.models.static import (
-    METHODS,
-    StaticDecoder,
-    StaticShape,
-    input_names,
-    static_decoder,
-    windows_of,
-)
-from mobilepack.models.static_session import StaticSession, static_methods
-
-MASK_HALF, MASK_QUANTISED = -4e4, -100.0
-"""Added to scores that must not count: near the least number of half precision; and so that 16 bits
-still resolve the scores, exp(-100) being 0 for any that count."""
+from mobilepack.backends.qnn.request import LowerRequest
 
 OnStage = Callable[[str, float], None]
-Inputs = Mapping[str, tuple[torch.Tensor, ...]]
 
 
 def main(argv: list[str]) -> int:
@@ -51,7 +25,15 @@ def main(argv: list[str]) -> int:
     tell = _own_stdout()
     torch.set_num_threads(1)
     request = LowerRequest.load(Path(argv[0]))
-    lower(request, tell).save(Path(argv[1]))
+    if request.lowering == "fast":
+        from mobilepack.backends.qnn.fast_lowering import lower
+
+        result = lower(request, tell)
+    else:
+        from mobilepack.backends.qnn.reference_lowering import lower_by_executorch
+
+        result = lower_by_executorch(request, tell)
+    result.save(Path(argv[1]))
     return 0
 
 
@@ -59,136 +41,6 @@ def _own_stdout() -> OnStage:
     stream = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     return lambda stage, share: print(f"{stage} {share:.4f}", file=stream)
-
-
-def lower(request: LowerRequest, tell: OnStage) -> LowerResult:
-    """Lower a model: modules, (observers, calibration, conversion), program."""
-    tell("export", 0.0)
-    modules = _modules(request)
-    mask = MASK_HALF if request.precision == "fp16" else MASK_QUANTISED
-    inputs = {name: module.example(mask) for name, module in modules.items()}
-    form = StaticForm(
-        past=request.max_seq_len - 1,
-        prefill_tokens=request.prefill_tokens,
-        mask_value=mask,
-        windows=windows_of(request.spec),
-    )
-    graphs = {
-        name: torch.export.export(module, inputs[name], strict=False).module()
-        for name, module in modules.items()
-    }
-    if request.precision == "fp16":
-        return _half(request, form, graphs, inputs, tell)
-    return _quantised(request, form, graphs, inputs, tell)
-
-
-def _modules(request: LowerRequest) -> dict[str, StaticDecoder]:
-    from safetensors.torch import load_file
-
-    weights = load_file(request.weights)
-    weights |= {name: weights[other] for name, other in request.shared.items()}
-    lengths = (request.prefill_tokens, 1)
-    return {
-        name: static_decoder(
-            request.spec,
-            StaticShape(tokens, request.max_seq_len, request.max_seq_len - 1, heads=request.heads),
-            weights,
-        )
-        for name, tokens in zip(METHODS, lengths, strict=True)
-    }
-
-
-def _half(
-    request: LowerRequest, form: StaticForm, graphs: Mapping[str, Any], inputs: Inputs,
-    tell: OnStage,
-) -> LowerResult:  # fmt: skip
-    tell("compile", 0.0)
-    options = Options(request.soc_model, half=True)
-    made = compile_program(graphs, inputs, options, None, request.metadata, request.out)
-    methods = _methods(request, graphs, inputs)
-    return LowerResult(form, methods, made.delegates, made.operators, dict(made.fallback))
-
-
-def _quantised(
-    request: LowerRequest, form: StaticForm, graphs: Mapping[str, Any], inputs: Inputs,
-    tell: OnStage,
-) -> LowerResult:  # fmt: skip
-    if request.precision == "fp16":
-        raise ValueError("fp16 is not quantised")
-    precision = request.precision
-    plain = _methods(request, graphs, inputs)
-    prepared = Prepared.of(graphs, lambda: annotated_quantizer(precision, request.soc_model))
-    session = StaticSession(form, plain, prepared.run)
-    calibrate(session, request.rows, request.prefill_tokens, lambda s: tell("calibrate", s))
-    prepared.join()
-    ranges = prepared.ranges()
-    converted = prepared.convert()
-    encodings = input_encodings(converted["decode"], input_names(request.spec))
-    tell("reference", 0.0)
-    rows, greedy = fake_quantised_rows(request, form, plain, converted["decode"], tell)
-    tell("compile", 0.0)
-    made = compile_program(
-        converted,
-        inputs,
-        Options(request.soc_model, half=False),
-        keep_quantised(len(form.windows)),
-        request.metadata,
-        request.out,
-    )
-    return LowerResult(
-        form,
-        _integer_methods(plain, encodings),
-        made.delegates,
-        made.operators,
-        dict(made.fallback),
-        ranges=ranges,
-        rows=rows,
-        greedy=greedy,
-    )
-
-
-def _methods(
-    request: LowerRequest, graphs: Mapping[str, Any], inputs: Inputs
-) -> tuple[Method, ...]:
-    """Return the description of methods in floats."""
-    names = input_names(request.spec)
-    made = {name: run_eager(graphs[name], _arrays(values)) for name, values in inputs.items()}
-    shapes = {
-        name: [(tuple(a.shape), str(a.dtype)) for a in _arrays(values)]
-        for name, values in inputs.items()
-    }
-    outputs = {
-        name: [(tuple(a.shape), str(a.dtype)) for a in arrays] for name, arrays in made.items()
-    }
-    return static_methods(names, shapes, outputs)
-
-
-def _arrays(tensors: Sequence[torch.Tensor]) -> list[np.ndarray[Any, Any]]:
-    return [tensor.numpy() for tensor in tensors]
-
-
-def _integer_methods(
-    methods: tuple[Method, ...], encodings: Mapping[str, Encoding]
-) -> tuple[Method, ...]:
-    """Return the description of the same methods in integers: caches 8 bits, the others 16."""
-
-    def kind(name: str) -> str:
-        return "uint8" if name.startswith(("k_", "v_")) else "uint16"
-
-    def quantised(specs: Sequence[Any]) -> tuple[Any, ...]:
-        return tuple(
-            spec.model_copy(update={"dtype": kind(spec.name), "encoding": encodings[spec.name]})
-            if spec.name in encodings
-            else spec
-            for spec in specs
-        )
-
-    return tuple(
-        method.model_copy(
-            update={"inputs": quantised(method.inputs), "outputs": quantised(method.outputs)}
-        )
-        for method in methods
-    )
 
 
 if __name__ == "__main__":

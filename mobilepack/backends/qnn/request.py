@@ -7,13 +7,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Self
 
-from mobilepack.contract.manifest import Method, StaticForm
+from mobilepack.contract.manifest import Lowering, Method, StaticForm
 from mobilepack.contract.reference import GreedyReference, Rows, Variant
 from mobilepack.models.operators_static import Heads
 from mobilepack.models.spec import DecoderSpec
 
 Precision = Literal["fp16", "16a8w", "16a4w"]
 MetadataValue = int | bool | tuple[int, ...]
+
+MASK_HALF, MASK_QUANTISED = -4e4, -100.0
+"""Added to scores that must not count: near the least number of half precision; and so that 16 bits
+still resolve the scores, exp(-100) being 0 for any that count."""
+
+
+def mask_value(precision: Precision) -> float:
+    """Return what is added to scores that must not count."""
+    return MASK_HALF if precision == "fp16" else MASK_QUANTISED
 
 
 class _Pickled:
@@ -58,6 +67,7 @@ class LowerRequest(_Pickled):
     passages: tuple[tuple[str, tuple[int, ...]], ...]
     metadata: dict[str, MetadataValue]
     out: Path
+    lowering: Lowering = "fast"
 
 
 @dataclass(frozen=True, slots=True)

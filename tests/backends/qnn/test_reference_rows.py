@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.ao.quantization.fx import _decomposed  # noqa: F401 - registers the operators
 
-from mobilepack.backends.qnn.recording import dithered
+from mobilepack.backends.qnn.reference_rows import dithered
 
 STEP = 0.01
 

@@ -1,0 +1,154 @@
+"""Lower a model without ExecuTorch's passes: trace, calibrate, compile, write.
+
+The graphs go to QNN's compiler as they were traced; ExecuTorch's bindings and file format remain.
+A weight is read for all texts at once, quantised once and shared by both methods.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from mobilepack.backends.qnn.assemble import Operands
+from mobilepack.backends.qnn.compile import Options
+from mobilepack.backends.qnn.constants import Constants, QuantisedConstants
+from mobilepack.backends.qnn.container import MethodPlan, Part, write_program
+from mobilepack.backends.qnn.contexts import (
+    Compiler,
+    FloatOperands,
+    IntegerOperands,
+    bound_inputs,
+    bound_outputs,
+    tensor_kinds,
+)
+from mobilepack.backends.qnn.encodings import Codes, Coding, Range, code_of
+from mobilepack.backends.qnn.fake_quantised import FakeQuantised
+from mobilepack.backends.qnn.fast_rows import decoding, fake_quantised_rows
+from mobilepack.backends.qnn.graph import Graph
+from mobilepack.backends.qnn.request import LowerRequest, LowerResult, mask_value
+from mobilepack.backends.qnn.sequences import Tracer, calibrated
+from mobilepack.contract.manifest import Encoding, Method, StaticForm
+from mobilepack.contract.reference import GreedyReference, Rows, Variant
+from mobilepack.models.static import METHODS, input_names, windows_of
+from mobilepack.models.static_session import integer_methods, static_methods
+from mobilepack.models.tables import make_tables
+
+OnStage = Callable[[str, float], None]
+
+
+def lower(request: LowerRequest, tell: OnStage, coding: Coding = code_of) -> LowerResult:
+    """Lower a model.
+
+    Args:
+        coding: Makes encodings of ranges; a test brings ExecuTorch's.
+    """
+    tell("export", 0.0)
+    form = StaticForm(
+        past=request.max_seq_len - 1,
+        prefill_tokens=request.prefill_tokens,
+        mask_value=mask_value(request.precision),
+        windows=windows_of(request.spec),
+    )
+    quantised = request.precision != "fp16"
+    tracer = Tracer(request.spec, request.max_seq_len, request.heads, quantised)
+    lengths = (request.prefill_tokens, 1)
+    graphs = {
+        name: tracer.graph(length, form.past) for name, length in zip(METHODS, lengths, strict=True)
+    }
+    constants = Constants(
+        request.weights, request.shared, make_tables(request.spec, request.max_seq_len)
+    )
+    if quantised:
+        return _quantised(request, form, tracer, graphs, constants, tell, coding)
+    operands = FloatOperands(constants)
+    _compile(request, graphs, operands, tell)
+    methods = _methods(request, graphs)
+    return _result(form, methods, graphs)
+
+
+def _quantised(  # noqa: PLR0913  what `lower` has in hand
+    request: LowerRequest,
+    form: StaticForm,
+    tracer: Tracer,
+    graphs: Mapping[str, Graph],
+    constants: Constants,
+    tell: OnStage,
+    coding: Coding,
+) -> LowerResult:
+    groups, ranges = calibrated(
+        list(graphs.values()), tracer, constants, request.rows, form.mask_value,
+        lambda share: tell("calibrate", share),
+    )  # fmt: skip
+    codes = Codes(groups, ranges, coding)
+    bits: Literal[4, 8] = 4 if request.precision == "16a4w" else 8
+    integers = QuantisedConstants(constants, frozenset({"head.weight"}), bits)
+    plain = _methods(request, graphs)
+    rows, greedy = fake_quantised_rows(
+        request,
+        tracer,
+        lambda model: decoding(form, plain, graphs["decode"], model),
+        FakeQuantised(integers, codes),
+        tell,
+    )
+    integers.forget_numbers()
+    _compile(request, graphs, IntegerOperands(integers, codes), tell)
+    methods = integer_methods(plain, _encodings(graphs["decode"], codes))
+    return _result(form, methods, graphs, ranges, rows, greedy)
+
+
+def _compile(
+    request: LowerRequest, graphs: Mapping[str, Graph], operands: Operands, tell: OnStage
+) -> None:
+    """Compile every method to a context of its own and write the program."""
+    contexts: list[bytes] = []
+    methods: dict[str, MethodPlan] = {}
+    options = Options(request.soc_model, half=request.precision == "fp16")
+    with Compiler(options) as compiler:
+        for name, graph in graphs.items():
+            tell("compile", len(contexts) / len(graphs))
+            part = Part(bound_inputs(graph), bound_outputs(graph), len(contexts))
+            methods[name] = MethodPlan(graph, tensor_kinds(graph, operands), (part,))
+            contexts.append(compiler.context({name: graph}, operands))
+        specification = compiler.compile_spec
+    write_program(request.out, methods, contexts, specification, request.metadata)
+    tell("compile", 1.0)
+
+
+def _methods(request: LowerRequest, graphs: Mapping[str, Graph]) -> tuple[Method, ...]:
+    """Return the description of methods in floats."""
+    shapes = {
+        name: [(t.shape, str(t.dtype)) for t in graph.inputs] for name, graph in graphs.items()
+    }
+    outputs = {
+        name: [(t.shape, str(t.dtype)) for t in graph.outputs] for name, graph in graphs.items()
+    }
+    return static_methods(input_names(request.spec), shapes, outputs)
+
+
+def _encodings(decode: Graph, codes: Codes) -> dict[str, Encoding]:
+    """Return how inputs (by name) and the logits are quantised."""
+    found = {t.name: codes[t.name].encoding for t in decode.inputs if t.dtype == "float32"}
+    found["logits"] = codes[decode.outputs[0].name].encoding
+    return found
+
+
+def _result(
+    form: StaticForm,
+    methods: tuple[Method, ...],
+    graphs: Mapping[str, Graph],
+    ranges: Mapping[str, Range] | None = None,
+    rows: Mapping[Variant, Rows] | None = None,
+    greedy: tuple[GreedyReference, ...] = (),
+) -> LowerResult:
+    counts = Counter(step.kind for graph in graphs.values() for step in graph.steps)
+    return LowerResult(
+        form,
+        methods,
+        delegates=len(graphs),
+        operators=counts.total(),
+        fallback={},
+        ranges=dict(ranges or {}),
+        rows=dict(rows or {}),
+        greedy=greedy,
+    )
