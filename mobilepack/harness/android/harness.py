@@ -29,7 +29,7 @@ from mobilepack.harness.base import (
     silent,
 )
 from mobilepack.harness.lease import leased
-from mobilepack.harness.native.build import RUNNER, built_runner
+from mobilepack.harness.native.build import LOADER, RUNNER, built_runner
 from mobilepack.harness.watch import Watch
 
 _START = 'echo $$ > "$1/pid"; cd "$1"; shift; exec "$@"'
@@ -109,13 +109,13 @@ class AdbHarness:
             RunFailedError: Also when the phone is held by somebody else, gone or full.
         """
         with leased(self._adb.serial, self._purpose, self._wait_s):
-            check_match(self.facts, soc_of(package))
+            machine = check_match(self.facts, soc_of(package))
 
             def pushing(name: str, size: int) -> None:
                 on_progress(Progress(f"push {name} ({size / 1e6:.1f} MB)", 0, len(plan.items)))
 
             store = Store(self._adb, pushing)
-            runner = store.runner(built_runner("aarch64"))
+            runner = store.runner(built_runner(machine))
             there = plan.model_copy(
                 update={"program": store.program(package / plan.program), "weight_cache": ""}
             )
@@ -147,7 +147,7 @@ class AdbHarness:
             local.write_text(plan.to_json())
             self._adb.push(local, f"{folder}/run_plan.json", timeout_s=_RESULT_S)
             prefix = tuple(w.format(run=folder) for w in self._wrap.words) if self._wrap else ()
-            command = (*prefix, f"{runner}/{RUNNER}", f"{ROOT}/objects")
+            command = (*prefix, *runner_command(runner), f"{ROOT}/objects")
             files = (f"{folder}/run_plan.json", f"{folder}/run_result.json")
             words = ("sh", "-c", _START, "sh", folder, *command, *files)
             with self._adb.start(words, log) as child:
@@ -211,3 +211,9 @@ class AdbHarness:
                 if listed.serial == self._adb.serial:
                     return listed.state
         return "absent"
+
+
+def runner_command(runner: str) -> tuple[str, ...]:
+    """Return how a runner starts on a device, whose own libraries it does not use."""
+    libraries = f"{runner}/{Path(LOADER).parent}:{runner}/lib"
+    return (f"{runner}/{LOADER}", "--library-path", libraries, f"{runner}/{RUNNER}")
