@@ -23,7 +23,8 @@ from mobilepack.contract.reference import Reference
 from mobilepack.contract.run_plan import RunPlan, Teacher, Time
 from mobilepack.errors import MissingError, RunFailedError, UsageError
 from mobilepack.harness.android.adb import Adb
-from mobilepack.harness.android.harness import AdbHarness, runner_command
+from mobilepack.harness.android.harness import AdbHarness
+from mobilepack.harness.android.native_run import runner_command
 from mobilepack.harness.android.store import ROOT, Store
 from mobilepack.harness.base import Harness, Limits, Progress
 from mobilepack.harness.native.build import built_runner
