@@ -1,4 +1,4 @@
-"""What the host's child process and its parent say to each other, one JSON document per line."""
+"""What the process that runs a plan and its parent say to each other, one JSON document a line."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from mobilepack.contract.base import Contract, problems
+from mobilepack.contract.run_result import Generated, Row, Timing
 
 
 class Loaded(Contract):
@@ -24,6 +25,21 @@ class ItemBegins(Contract):
     item: str
     done: int
     total: int
+
+
+class ItemFinished(Contract):
+    """What one item brought, as soon as it has: it is not lost if the device is.
+
+    Attributes:
+        peak_bytes: High-water mark of resident memory until now.
+    """
+
+    event: Literal["finished"] = "finished"
+    item: str
+    rows: tuple[Row, ...] = ()
+    generated: tuple[Generated, ...] = ()
+    timings: tuple[Timing, ...] = ()
+    peak_bytes: int = Field(ge=0)
 
 
 class Failed(Contract):
@@ -76,7 +92,10 @@ class Scores(Contract):
     fed_tokens: int
 
 
-Event = Annotated[Loaded | ItemBegins | Failed | Token | End | Scores, Field(discriminator="event")]
+Event = Annotated[
+    Loaded | ItemBegins | ItemFinished | Failed | Token | End | Scores,
+    Field(discriminator="event"),
+]
 _EVENTS: TypeAdapter[Event] = TypeAdapter(Event)
 
 

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mobilepack.backends.qnn.field_errors import cause_of
 from mobilepack.errors import RunFailedError
 from mobilepack.harness.base import Limits, OnProgress, Progress
-from mobilepack.harness.talk import Event, Failed, ItemBegins, Loaded, parse_event
+from mobilepack.harness.talk import Event, Failed, ItemBegins, ItemFinished, Loaded, parse_event
 from mobilepack.process import Child, Finished
 
 EXIT_S = 30.0
 """How long a child that has said everything may take to end."""
 
+_MEMORY = (
+    "it is mostly the system that kills, for want of memory: close other programs, or build with a"
+    " smaller --max-seq-len; "
+)
 _LAST_WORDS = 4
 _FRAMES = ("  File ", "    ", "Current thread", "Thread 0x", "Extension modules:")
 _CHATTER = ("cpuinfo_utils.cpp", "threadpool.cpp")  # at every start, executorch 1.5.1
+
+
+def _forget(finished: ItemFinished) -> None:
+    """Leave it to the result."""
 
 
 class Watch:
@@ -31,10 +39,19 @@ class Watch:
         self._start = time.monotonic()
         self._doing = "loading the program"
 
-    def run_to_end(self, on_progress: OnProgress) -> None:
-        """Follow a run until the child has ended well."""
+    def run_to_end(
+        self, on_progress: OnProgress, on_finished: Callable[[ItemFinished], None] = _forget
+    ) -> None:
+        """Follow a run until the child has ended well.
+
+        Args:
+            on_progress: Hears what begins.
+            on_finished: Gets what an item brought, from runners that say so.
+        """
         self.loaded()
         for event in self.events():
+            if isinstance(event, ItemFinished):
+                on_finished(event)
             if isinstance(event, ItemBegins):
                 self._doing = f"running {event.item}" if event.item else "writing its results"
                 on_progress(Progress(event.item, event.done, event.total))
@@ -74,11 +91,12 @@ class Watch:
         """Return the error for a child that ended too early."""
         code = "run-timeout" if done.timed_out else "runtime-died"
         what = f"the process that runs the program ended while {self._doing}"
-        return self.error(code, what, self._with_log(done.ending))
+        advice = _MEMORY if not done.timed_out and "SIGKILL" in done.ending else ""
+        return self.error(code, what, self._with_log(done.ending), advice)
 
-    def error(self, code: str, what: str, why: str) -> RunFailedError:
+    def error(self, code: str, what: str, why: str, advice: str = "") -> RunFailedError:
         """Return an error that names the log."""
-        return RunFailedError(code, what, why=why, next=f"read the whole log: {self._log}")
+        return RunFailedError(code, what, why=why, next=f"{advice}read the whole log: {self._log}")
 
     def _with_log(self, why: str) -> str:
         cause = cause_of(self._log.read_text(errors="replace")) if self._log.is_file() else None

@@ -101,7 +101,8 @@ def timings_are_complete(harness: Harness, package: Path, program: str, log: Pat
     _expect(len(both.prefill_ns) == 2 and [len(d) for d in both.decode_ns] == [3, 3], f"{both}")
     _expect(tg.prefill_ns == () and [len(d) for d in tg.decode_ns] == [2, 2, 2], f"{tg}")
     _expect(all(ns > 0 for ns in both.prefill_ns), "time stands still")
-    _expect([p.item for p in seen] == ["both", "tg", ""], f"progress was {seen}")
+    items = [p.item for p in seen][-3:]  # before them, what it takes to get there
+    _expect(items == ["both", "tg", ""], f"progress was {seen}")
     _expect(seen[-1].done == seen[-1].total == 2, f"progress ends with {seen[-1]}")
     memory = result.memory
     _expect(0 < memory.before_load_bytes <= memory.peak_bytes, f"memory is {memory}")

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
-import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from mobilepack.contract.run_plan import RunPlan
 from mobilepack.contract.run_result import RunResult
-from mobilepack.errors import RunFailedError
 from mobilepack.harness.android.adb import Adb
 from mobilepack.harness.android.conditions import read_conditions
 from mobilepack.harness.android.facts import DeviceFacts, read_facts
 from mobilepack.harness.android.gates import Gate, wait_until_fit
 from mobilepack.harness.android.match import check_match, soc_of
-from mobilepack.harness.android.store import ROOT, Store
+from mobilepack.harness.android.native_run import NativeRun, Watching, Wrapping
+from mobilepack.harness.android.presence import knowing
+from mobilepack.harness.android.store import Store
 from mobilepack.harness.base import (
     NO_HURRY,
     Device,
@@ -28,27 +25,9 @@ from mobilepack.harness.base import (
     Progress,
     silent,
 )
+from mobilepack.harness.journal import Journal
 from mobilepack.harness.lease import leased
-from mobilepack.harness.native.build import RUNNER, built_runner
-from mobilepack.harness.watch import Watch
-
-_START = 'echo $$ > "$1/pid"; cd "$1"; shift; exec "$@"'
-_RESULT_S = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class Wrapping:
-    """How a runner is started so that something else watches it.
-
-    Attributes:
-        words: Put before the runner's command; `{run}` is the folder of the run on the device.
-        file: Name in that folder of what the watcher writes.
-        add: Puts what the pulled file says into the result.
-    """
-
-    words: tuple[str, ...]
-    file: str
-    add: Callable[[RunResult, RunPlan, Path], RunResult]
+from mobilepack.harness.native.build import built_runner
 
 
 class AdbHarness:
@@ -108,23 +87,45 @@ class AdbHarness:
             MissingError: The phone has another ABI or SoC than the program is for.
             RunFailedError: Also when the phone is held by somebody else, gone or full.
         """
+        watching = Watching(log, limits, on_progress)
+
+        def pushing(name: str, size: int) -> None:
+            on_progress(Progress(f"push {name} ({size / 1e6:.1f} MB)", 0, len(plan.items)))
+
         with leased(self._adb.serial, self._purpose, self._wait_s):
-            check_match(self.facts, soc_of(package))
+            machine = check_match(self.facts, soc_of(package))
+            with knowing(self._adb):
+                store = Store(self._adb, pushing)
+                running = NativeRun(store, store.runner(built_runner(machine)), self._wrap)
+                program = store.program(package / plan.program)
+                there = plan.model_copy(update={"program": program, "weight_cache": ""})
+                result = self._whole(running, there, watching)
+        return self._named(result, plan)
 
-            def pushing(name: str, size: int) -> None:
-                on_progress(Progress(f"push {name} ({size / 1e6:.1f} MB)", 0, len(plan.items)))
+    def _whole(self, running: NativeRun, plan: RunPlan, watching: Watching) -> RunResult:
+        """Run what an earlier attempt has not brought yet, and return the result of all of it."""
+        journal = Journal(self._adb.serial, plan.to_json(), running.runner)
+        if self._wrap:  # counts of instructions come at the end, for all items or for none
+            journal.forget()
+        result = running.left_behind(journal)
+        running.store.sweep()
+        if result is not None:
+            result = _with(result, {"resumed": "the result lay on the phone"})
+        else:
+            missing = journal.missing(plan) or plan.model_copy(update={"items": plan.items[-1:]})
+            result = self._run(running, missing, watching, journal)
+        whole = journal.whole(plan, result)
+        journal.forget()
+        return whole
 
-            store = Store(self._adb, pushing)
-            runner = store.runner(built_runner("aarch64"))
-            there = plan.model_copy(
-                update={"program": store.program(package / plan.program), "weight_cache": ""}
-            )
-            with store.run_folder() as folder, self._knowing_the_device():
-                gated = self._fit(on_progress, len(plan.items))
-                before = gated | read_conditions(self._adb, "_before")
-                result = self._run(there, folder, runner, log, limits, on_progress)
-                conditions = before | read_conditions(self._adb, "_after")
-        return self._named(result, plan, conditions)
+    def _run(
+        self, running: NativeRun, plan: RunPlan, watching: Watching, journal: Journal
+    ) -> RunResult:
+        with running.store.run_folder() as folder:
+            gated = self._fit(watching.on_progress, len(plan.items))
+            before = gated | read_conditions(self._adb, "_before")
+            result = running.run(plan, folder, watching, journal)
+            return _with(result, before | read_conditions(self._adb, "_after"))
 
     def _fit(self, on_progress: OnProgress, total: int) -> dict[str, str]:
         if self._gate is None:
@@ -132,46 +133,7 @@ class AdbHarness:
         tell = functools.partial(Progress, done=0, total=total)
         return wait_until_fit(self._adb, self._gate, lambda text: on_progress(tell(text)))
 
-    def _run(
-        self,
-        plan: RunPlan,
-        folder: str,
-        runner: str,
-        log: Path,
-        limits: Limits,
-        on_progress: OnProgress,
-    ) -> RunResult:
-        with tempfile.TemporaryDirectory(prefix="mobilepack-adb-") as temporary:
-            here = Path(temporary)
-            local = here / "run_plan.json"
-            local.write_text(plan.to_json())
-            self._adb.push(local, f"{folder}/run_plan.json", timeout_s=_RESULT_S)
-            prefix = tuple(w.format(run=folder) for w in self._wrap.words) if self._wrap else ()
-            command = (*prefix, f"{runner}/{RUNNER}", f"{ROOT}/objects")
-            files = (f"{folder}/run_plan.json", f"{folder}/run_result.json")
-            words = ("sh", "-c", _START, "sh", folder, *command, *files)
-            with self._adb.start(words, log) as child:
-                Watch(child, log, limits).run_to_end(on_progress)
-            pulled = here / "run_result.json"
-            self._adb.pull(files[1], pulled, timeout_s=_RESULT_S)
-            result = RunResult.read(pulled)
-            self._check_plan(result, local)
-            if self._wrap is None:
-                return result
-            watched = here / self._wrap.file
-            self._adb.pull(f"{folder}/{self._wrap.file}", watched, timeout_s=_RESULT_S)
-            return self._wrap.add(result, plan, watched)
-
-    def _check_plan(self, result: RunResult, plan: Path) -> None:
-        if result.plan_sha256 != hashlib.sha256(plan.read_bytes()).hexdigest():
-            raise RunFailedError(
-                "run-mixed-up",
-                f"the result from {self._adb.serial} belongs to another plan",
-                why=f"it names plan {result.plan_sha256[:16]}",
-                next="run it again; if it stays so, report it with log.txt",
-            )
-
-    def _named(self, result: RunResult, plan: RunPlan, conditions: dict[str, str]) -> RunResult:
+    def _named(self, result: RunResult, plan: RunPlan) -> RunResult:
         """Return the result as the answer to the caller's plan, with what the phone is."""
         facts = self.facts
         environment = result.environment.model_copy(
@@ -181,33 +143,13 @@ class AdbHarness:
                 "name": f"{facts.model or 'Android phone'} ({self._adb.serial})",
                 "cpu": facts.soc or result.environment.cpu,
                 "runtime": result.environment.runtime | {"android": facts.android or "unknown"},
-                "conditions": result.environment.conditions | conditions,
             }
         )
         digest = hashlib.sha256(plan.to_json().encode()).hexdigest()
         return result.model_copy(update={"plan_sha256": digest, "environment": environment})
 
-    @contextlib.contextmanager
-    def _knowing_the_device(self) -> Iterator[None]:
-        """Name the phone as the cause of a failed run if it is no longer there."""
-        try:
-            yield
-        except RunFailedError as err:
-            if err.code not in ("runtime-died", "run-garbled", "no-results"):
-                raise
-            state = self._state()
-            if state == "device":
-                raise
-            raise RunFailedError(
-                "device-gone",
-                f"{self._adb.serial} went away in the middle of a run",
-                why=f"adb says it is {state}; {err.why}",
-                next="check cable, network and battery, then run it again",
-            ) from err
 
-    def _state(self) -> str:
-        with contextlib.suppress(RunFailedError):
-            for listed in self._adb.devices():
-                if listed.serial == self._adb.serial:
-                    return listed.state
-        return "absent"
+def _with(result: RunResult, conditions: dict[str, str]) -> RunResult:
+    all_of_them = result.environment.conditions | conditions
+    environment = result.environment.model_copy(update={"conditions": all_of_them})
+    return result.model_copy(update={"environment": environment})

@@ -38,6 +38,16 @@ _LIBRARIES = (
     "executorch_backend_xnnpack",
     "executorch_threadpool",
 )
+LOADER = "system/ld.so"
+"""The loader of the libraries in `system/`, for a device that has another C library or none."""
+
+# What the runner and ExecuTorch's libraries (built for manylinux_2_28) name as needed: glibc's
+# and GCC's. Android has neither.
+_SYSTEM = (
+    *("libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "libstdc++.so.6"),
+    "libgcc_s.so.1",
+)
+_LOADERS = {"x86_64": "ld-linux-x86-64.so.2", "aarch64": "ld-linux-aarch64.so.1"}
 _CROSS_PACKAGES = ("g++-aarch64-linux-gnu", "nlohmann-json3-dev")
 _JSON_PACKAGES = ("nlohmann-json3-dev",)
 _JSON_HEADER = Path("nlohmann/json.hpp")
@@ -49,12 +59,14 @@ class Toolchain:
     """What compiles for one machine.
 
     Attributes:
+        machine: Whose programs it makes.
         compiler: Command and its fixed options.
         executorch: Folder with `include/` and `lib/` of ExecuTorch.
         headers: Folder with nlohmann/json.hpp.
         env: Added to the environment.
     """
 
+    machine: Machine
     compiler: tuple[str, ...]
     executorch: Path
     headers: Path
@@ -62,7 +74,11 @@ class Toolchain:
 
 
 def built_runner(machine: Machine) -> Path:
-    """Return a folder with the runner and its libraries in `lib/`, compiled at most once.
+    """Return a folder with a runner, compiled at most once.
+
+    ExecuTorch's libraries are in `lib/`, where the runner looks for them. C library, C++ library
+    and their loader are in `system/`, for devices that have none: `LOADER --library-path
+    system:lib RUNNER`.
 
     Raises:
         MissingError: No compiler, or a part cannot be fetched.
@@ -76,7 +92,7 @@ def built_runner(machine: Machine) -> Path:
             why=f"it is written for executorch {EXECUTORCH}, installed is {version}",
             next=f"pip install executorch=={EXECUTORCH}",
         )
-    key = (machine, EXECUTORCH, sources_digest())
+    key = (machine, EXECUTORCH, sources_digest(), LOADER, *_SYSTEM)
     sources = tuple(sorted(SOURCES.glob("*.cpp")))
     return filled_once("native", key, lambda new: compile_runner(new, toolchain(machine), sources))
 
@@ -95,10 +111,19 @@ def toolchain(machine: Machine) -> Toolchain:
     Raises:
         MissingError: No compiler, or a part cannot be fetched.
     """
-    return _own_toolchain() if machine == platform.machine() else _cross_toolchain()
+    if machine == platform.machine() and platform.system() == "Linux":
+        return _own_toolchain(machine)
+    if machine != "aarch64":
+        raise MissingError(
+            "no-cross-compiler",
+            f"cannot build the native runner for {machine}",
+            why=f"this is {platform.system()} on {platform.machine()}",
+            next=f"use a Linux host of {machine}, or a 64-bit ARM device",
+        )
+    return _cross_toolchain()
 
 
-def _own_toolchain() -> Toolchain:
+def _own_toolchain(machine: Machine) -> Toolchain:
     compiler = next((found for name in ("g++", "clang++") if (found := shutil.which(name))), None)
     if compiler is None:
         raise MissingError(
@@ -107,7 +132,7 @@ def _own_toolchain() -> Toolchain:
             why="neither g++ nor clang++ is on PATH",
             next="apt install g++ (or your system's C++ compiler)",
         )
-    return Toolchain((compiler,), _installed_executorch(), _json_headers())
+    return Toolchain(machine, (compiler,), _installed_executorch(), _json_headers())
 
 
 def _installed_executorch() -> Path:
@@ -134,6 +159,7 @@ def _cross_toolchain() -> Toolchain:
     wheel = wheel_folder(f"executorch=={EXECUTORCH}", _WHEEL_SHA256, "aarch64-manylinux_2_28")
     libraries = root / "usr/lib" / f"{platform.machine()}-linux-gnu"
     return Toolchain(
+        "aarch64",
         (str(root / "usr/bin/aarch64-linux-gnu-g++"), f"--sysroot={root}"),
         wheel / "executorch",
         root / "usr/include",
@@ -177,3 +203,21 @@ def compile_runner(folder: Path, tools: Toolchain, sources: Sequence[Path]) -> N
             next="report this with the compiler's version; mobilepack doctor prints it",
         )
     shutil.rmtree(headers)
+    _add_system(folder / LOADER, tools)
+
+
+def _add_system(loader: Path, tools: Toolchain) -> None:
+    """Copy the loader and the libraries that the compiler links with beside it."""
+    loader.parent.mkdir()
+    for name in (_LOADERS[tools.machine], *_SYSTEM):
+        argv = (*tools.compiler, f"-print-file-name={name}")
+        done = run(argv, timeout_s=_COMPILE_S, env=os.environ | tools.env)
+        found = Path(done.stdout.strip())
+        if not found.is_absolute():  # the compiler repeats a name that it cannot find
+            raise BuildError(
+                "native-runner",
+                f"cannot find {name} for the native runner",
+                why=f"{tools.compiler[0]} knows no such library",
+                next="report this with the compiler's version; mobilepack doctor prints it",
+            )
+        shutil.copy2(found, loader if name.startswith("ld-") else loader.parent / name)

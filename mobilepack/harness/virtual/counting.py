@@ -10,7 +10,7 @@ from pathlib import Path
 from mobilepack.contract.run_plan import RunPlan, Time
 from mobilepack.contract.run_result import RunResult, Timing
 from mobilepack.errors import RunFailedError
-from mobilepack.harness.android.harness import Wrapping
+from mobilepack.harness.android.native_run import Wrapping
 from mobilepack.harness.virtual.root import COUNTER, emulator_root
 
 _FILE = "instructions.txt"

@@ -20,6 +20,7 @@ from mobilepack.harness.base import Harness, Limits
 from mobilepack.harness.host import HostHarness
 from mobilepack.harness.native.build import RUNNER, SOURCES, built_runner, compile_runner, toolchain
 from mobilepack.harness.native.local import NativeHarness
+from mobilepack.harness.talk import ItemFinished, parse_event
 from mobilepack.testing import HARNESS_CHECKS
 from tests.harness.parts import fp32, provisioned, quantised
 
@@ -55,7 +56,13 @@ def test_it_brings_back_what_the_golden_result_says(toy: Path, tmp_path: Path) -
     assert found.plan_sha256 == hashlib.sha256(plan).hexdigest()
     assert without_times(found) == without_times(expected)
     events = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [event["event"] for event in events] == ["loaded", *["item"] * 6]
+    assert [event["event"] for event in events] == [
+        "loaded", *["item", "finished"] * 5, "item",
+    ]  # fmt: skip
+    parts = [parse_event(line) for line in done.stdout.splitlines() if '"finished"' in line]
+    assert all(isinstance(part, ItemFinished) and part.peak_bytes > 0 for part in parts)
+    for name in ("rows", "generated", "timings"):
+        assert tuple(one for part in parts for one in getattr(part, name)) == getattr(found, name)
 
 
 def without_times(result: RunResult) -> Any:

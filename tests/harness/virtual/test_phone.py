@@ -24,8 +24,10 @@ from mobilepack.contract.run_plan import RunPlan, Teacher, Time
 from mobilepack.errors import MissingError, RunFailedError, UsageError
 from mobilepack.harness.android.adb import Adb
 from mobilepack.harness.android.harness import AdbHarness
+from mobilepack.harness.android.native_run import runner_command
 from mobilepack.harness.android.store import ROOT, Store
 from mobilepack.harness.base import Harness, Limits, Progress
+from mobilepack.harness.native.build import built_runner
 from mobilepack.harness.virtual import phones
 from mobilepack.harness.virtual.counting import counting
 from mobilepack.harness.virtual.phones import Phone
@@ -87,6 +89,16 @@ def test_a_second_run_pushes_nothing_and_leaves_nothing(
     assert on_phone.ask(["ls", f"{ROOT}/runs"]) == ""
 
 
+def test_the_runner_takes_none_of_the_phone_s_libraries(on_phone: Adb) -> None:
+    """Android has another C library: what a runner needs travels with it."""
+    folder = Store(on_phone).runner(built_runner("aarch64"))
+    loader, *rest = runner_command(folder)
+    listed = on_phone.ask([loader, "--list", *rest]).splitlines()
+    found = [line.split("=>")[1].split()[0] for line in listed if "=>" in line]
+    assert len(found) >= 11  # 5 of ExecuTorch, 6 of glibc and GCC
+    assert all(path.startswith(folder) for path in found), found
+
+
 def test_names_that_a_shell_would_read_arrive_as_they_are(
     on_phone: Adb, quantised: Path, tmp_path: Path
 ) -> None:
@@ -144,7 +156,9 @@ class TestFaults:
                 quantised, endless_plan(), log=tmp_path / "log", limits=Limits(run_s=4)
             )
         assert failure.value.code == "run-timeout"
-        assert "mobilepack_runner" not in on_phone.ask(["ps", "-A", "-o", "NAME"])
+        deadline = time.monotonic() + 5  # the shell around it ends after it
+        while "mobilepack_runner" in (running := on_phone.ask(["ps", "-A", "-o", "ARGS"])):
+            assert time.monotonic() < deadline, running
         assert on_phone.ask(["ls", f"{ROOT}/runs"]) == ""
 
     def test_a_runner_that_is_killed_is_named(

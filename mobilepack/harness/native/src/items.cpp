@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iterator>
 #include <thread>
+#include <utility>
 
 #include "marks.h"
 
@@ -86,6 +88,11 @@ Timing time(const Item& item, Program& program) {
   return timing;
 }
 
+template <typename T>
+void append(std::vector<T>& all, std::vector<T>& more) {
+  std::move(more.begin(), more.end(), std::back_inserter(all));
+}
+
 }  // namespace
 
 int64_t now_ns() {
@@ -94,21 +101,27 @@ int64_t now_ns() {
 }
 
 Outcome run_items(const Plan& plan, Program& program,
-                  const std::function<void(const std::string&, size_t)>& tell) {
-  Outcome out;
+                  const std::function<void(const std::string&, size_t)>& tell,
+                  const std::function<void(const std::string&, const Outcome&)>& finished) {
+  Outcome all;
   size_t done = 0;
   for (const Item& item : plan.items) {
     tell(item.name, done++);
+    Outcome one;
     if (item.kind == Kind::teacher) {
-      teach(plan, item, program, out);
+      teach(plan, item, program, one);
     } else if (item.kind == Kind::generate) {
-      out.generated.emplace_back(item.name, generate(item, program));
+      one.generated.emplace_back(item.name, generate(item, program));
     } else {
-      out.timings.emplace_back(item.name, time(item, program));
+      one.timings.emplace_back(item.name, time(item, program));
     }
+    finished(item.name, one);
+    append(all.rows, one.rows);
+    append(all.generated, one.generated);
+    append(all.timings, one.timings);
   }
   tell("", done);
-  return out;
+  return all;
 }
 
 }  // namespace mobilepack

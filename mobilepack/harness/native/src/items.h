@@ -33,8 +33,10 @@ struct Outcome {
 // Nanoseconds of a monotonic clock.
 int64_t now_ns();
 
-// `tell` hears each item's name and number as it begins, and an empty name after the last.
+// `tell` hears each item's name and number as it begins, and an empty name after the last;
+// `finished` gets what one item brought, as soon as it has.
 Outcome run_items(const Plan& plan, Program& program,
-                  const std::function<void(const std::string&, size_t)>& tell);
+                  const std::function<void(const std::string&, size_t)>& tell,
+                  const std::function<void(const std::string&, const Outcome&)>& finished);
 
 }  // namespace mobilepack

@@ -34,10 +34,13 @@ namespace {
 
 using Json = nlohmann::json;
 
-void say(const Json& event) {
-  const std::string line = event.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+void say_line(const std::string& line) {
   std::fwrite(line.data(), 1, line.size(), stdout);
   std::fflush(stdout);
+}
+
+void say(const Json& event) {
+  say_line(event.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
 std::string read(const std::string& path) {
@@ -84,7 +87,10 @@ void run(const std::string& package, const std::string& plan_path, const std::st
   const auto tell = [&plan](const std::string& item, size_t done) {
     say({{"event", "item"}, {"item", item}, {"done", done}, {"total", plan.items.size()}});
   };
-  const Outcome outcome = run_items(plan, program, tell);
+  const auto finished = [](const std::string& item, const Outcome& one) {
+    say_line(finished_json(item, one, peak_resident_bytes()));
+  };
+  const Outcome outcome = run_items(plan, program, tell, finished);
   facts.peak_bytes = peak_resident_bytes();
   facts.conditions.merge(conditions("_after"));
   write_whole(result_path, result_json(plan, outcome, facts));

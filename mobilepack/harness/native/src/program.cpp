@@ -17,8 +17,9 @@ using executorch::runtime::EValue;
 constexpr const char* kRecurrent = "use_recurrent_state";
 
 [[noreturn]] void fail(const char* doing, Error error) {
-  char text[96];
-  std::snprintf(text, sizeof text, "%s: ExecuTorch error 0x%x", doing, static_cast<unsigned>(error));
+  char text[160];
+  std::snprintf(text, sizeof text, "%s: ExecuTorch error 0x%x (%s)", doing,
+                static_cast<unsigned>(error), executorch::runtime::to_string(error));
   throw std::runtime_error(text);
 }
 

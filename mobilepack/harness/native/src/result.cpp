@@ -64,6 +64,19 @@ Json generated_json(const std::string& item, const Generated& one) {
           {"decode_ns", one.decode_ns}};
 }
 
+Json outcome_json(const Outcome& outcome) {
+  Json rows = Json::array();
+  for (const auto& [item, row] : outcome.rows) rows.push_back(row_json(item, row));
+  Json generated = Json::array();
+  for (const auto& [item, one] : outcome.generated) generated.push_back(generated_json(item, one));
+  Json timings = Json::array();
+  for (const auto& [item, one] : outcome.timings) {
+    timings.push_back(
+        {{"item", item}, {"prefill_ns", one.prefill_ns}, {"decode_ns", one.decode_ns}});
+  }
+  return {{"rows", rows}, {"generated", generated}, {"timings", timings}};
+}
+
 // Whoever started the runner knows whether this is a phone, and says so in the environment.
 Json environment_json(const Facts& facts) {
   return {{"kind", "device"},
@@ -78,27 +91,24 @@ Json environment_json(const Facts& facts) {
 
 }  // namespace
 
+std::string finished_json(const std::string& item, const Outcome& outcome, int64_t peak_bytes) {
+  Json event = outcome_json(outcome);
+  event["event"] = "finished";
+  event["item"] = item;
+  event["peak_bytes"] = peak_bytes;
+  return event.dump() + "\n";
+}
+
 std::string result_json(const Plan& plan, const Outcome& outcome, const Facts& facts) {
-  Json rows = Json::array();
-  for (const auto& [item, row] : outcome.rows) rows.push_back(row_json(item, row));
-  Json generated = Json::array();
-  for (const auto& [item, one] : outcome.generated) generated.push_back(generated_json(item, one));
-  Json timings = Json::array();
-  for (const auto& [item, one] : outcome.timings) {
-    timings.push_back(
-        {{"item", item}, {"prefill_ns", one.prefill_ns}, {"decode_ns", one.decode_ns}});
-  }
   const Json memory = {{"before_load_bytes", facts.before_load_bytes},
                        {"after_load_bytes", facts.after_load_bytes},
                        {"peak_bytes", facts.peak_bytes}};
-  const Json result = {{"schema", "mobilepack/run-result/1"},
-                       {"plan_sha256", plan.sha256},
-                       {"load_ns", facts.load_ns},
-                       {"rows", rows},
-                       {"generated", generated},
-                       {"timings", timings},
-                       {"memory", memory},
-                       {"environment", environment_json(facts)}};
+  Json result = outcome_json(outcome);
+  result["schema"] = "mobilepack/run-result/1";
+  result["plan_sha256"] = plan.sha256;
+  result["load_ns"] = facts.load_ns;
+  result["memory"] = memory;
+  result["environment"] = environment_json(facts);
   return result.dump() + "\n";
 }
 

@@ -18,6 +18,9 @@ struct Facts {
   std::map<std::string, std::string> conditions;
 };
 
+// The event that says what one item brought (mobilepack/harness/talk.py).
+std::string finished_json(const std::string& item, const Outcome& outcome, int64_t peak_bytes);
+
 std::string result_json(const Plan& plan, const Outcome& outcome, const Facts& facts);
 
 }  // namespace mobilepack
