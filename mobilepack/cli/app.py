@@ -19,7 +19,7 @@ VERBS: dict[str, str] = {
     "build": "Turn a checkpoint into one package per target.",
     "verify": "Prove that a package computes what PyTorch computes.",
     "bench": "Time a package: prompt processing, generation, load, memory.",
-    "campaign": "Measure models by recipes, lengths and devices, in the survey's views.",
+    "campaign": "Measure models by recipes by prompt lengths by devices, in the survey's views.",
     "eval": "Measure how well a package does its tasks.",
     "chat": "Talk to a package on this machine.",
     "report": "Write the report of a package's checks and timings.",

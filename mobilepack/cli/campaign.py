@@ -65,7 +65,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     adb_port: int,
     as_json: bool,
 ) -> int:
-    """Measure models by recipes by prompt lengths by devices, and show the survey's views.
+    """Measure models by recipes by prompt lengths by devices, in the survey's views.
 
     FILE is a TOML file (docs/tutorials/campaign.md). Every cell is written when it is measured, so
     a campaign that was stopped goes on where it was. Models named by a published shape get random

@@ -33,7 +33,7 @@ THREE_LINES = re.compile(r"error\[[a-z0-9-]+\]: .+\n  why: .+\n  next: .+\n")
     ("arguments", "why"),
     [
         (["biuld"], "there is no verb 'biuld'; did you mean 'build'"),
-        (["xyz"], "there is no verb 'xyz'; choose from app, bench, build, chat,"),
+        (["xyz"], "there is no verb 'xyz'; choose from app, bench, build, campaign,"),
         (["--verison"], "there is no option --verison; did you mean '--version'?"),
         (["targets", "--jsn"], "there is no option --jsn; did you mean '--json'?"),
         (["targets", "extra"], "Got unexpected extra argument (extra)"),
