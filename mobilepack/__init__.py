@@ -23,6 +23,12 @@ from mobilepack.version import __version__ as __version__
 if TYPE_CHECKING:
     from mobilepack.commands.bench import BenchOptions, BenchResult, bench
     from mobilepack.commands.build import BuildOptions, Built, build
+    from mobilepack.commands.campaign import (
+        CampaignOptions,
+        CampaignResult,
+        campaign,
+        read_campaign,
+    )
     from mobilepack.commands.compare import Comparison, compare
     from mobilepack.commands.devices import AdbServer, Inventory, devices, harnesses
     from mobilepack.commands.inspect import inspect
@@ -46,6 +52,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "commands.bench": ("BenchOptions", "BenchResult", "bench"),
     "commands.build": ("BuildOptions", "Built", "build"),
+    "commands.campaign": ("CampaignOptions", "CampaignResult", "campaign", "read_campaign"),
     "commands.compare": ("Comparison", "compare"),
     "commands.devices": ("AdbServer", "Inventory", "devices", "harnesses"),
     "commands.inspect": ("inspect",),
@@ -71,6 +78,8 @@ __all__ = [
     "BuildError",
     "BuildOptions",
     "Built",
+    "CampaignOptions",
+    "CampaignResult",
     "CheckFailedError",
     "Choices",
     "Comparison",
@@ -88,12 +97,14 @@ __all__ = [
     "VerifyResult",
     "bench",
     "build",
+    "campaign",
     "compare",
     "devices",
     "harnesses",
     "inspect",
     "open_package",
     "plan",
+    "read_campaign",
     "targets",
     "verify",
     "write_report",

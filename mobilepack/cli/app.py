@@ -23,7 +23,7 @@ VERBS: dict[str, str] = {
     "eval": "Measure how well a package does its tasks.",
     "chat": "Talk to a package on this machine.",
     "report": "Write the report of a package's checks and timings.",
-    "compare": "Show what changed from one package to another, and hold it against a gate.",
+    "compare": "Show what changed from one package, run or campaign to another, and gate it.",
     "inspect": "Show what is in a checkpoint or a package.",
     "mil": "Run, show and compare Core ML programs on this machine.",
     "lint": "Find what keeps a Core ML program off the Neural Engine.",

@@ -54,7 +54,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     every: bool,
     as_json: bool,
 ) -> int:
-    """Show what changed from one package to another, and hold it against a gate.
+    """Show what changed from one package, run or campaign to another, and gate it.
 
     Compares sizes, memory, parity, instructions, times and task scores of the newest runs of each
     device. Times come with the 95 % interval of their ratio. Only VALID times can break a gate;

@@ -20,6 +20,7 @@ from mobilepack.commands.build import BuildOptions, Built, build
 from mobilepack.contract.base import content_id, problems, write_atomically
 from mobilepack.contract.bench import Bench
 from mobilepack.contract.campaign import (
+    CELLS,
     CampaignFile,
     CampaignModel,
     CampaignRecipe,
@@ -198,7 +199,7 @@ def _title(begun: CellKey | Cell) -> str:
 
 
 def _path(options: CampaignOptions, key: CellKey) -> Path:
-    return options.out / "cells" / f"{content_id(key)[:16]}.json"
+    return options.out / CELLS / f"{content_id(key)[:16]}.json"
 
 
 def _known(options: CampaignOptions, key: CellKey) -> Cell | None:

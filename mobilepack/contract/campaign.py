@@ -10,6 +10,9 @@ from mobilepack.contract.base import Contract
 from mobilepack.contract.bench import Bench
 from mobilepack.contract.profile import Profile
 
+CELLS = "cells"
+"""Folder of a campaign that holds a file per measurement."""
+
 StudyKind = Literal["models", "lengths", "quantisation", "hardware", "long context"]
 
 

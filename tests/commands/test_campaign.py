@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mobilepack.commands.bench import BenchOptions, bench
 from mobilepack.commands.build import Built
 from mobilepack.commands.campaign import (
     SURVEY,
@@ -17,6 +18,7 @@ from mobilepack.commands.campaign import (
     keys_of,
     read_campaign,
 )
+from mobilepack.commands.compare import compare
 from mobilepack.contract.campaign import CampaignFile
 from mobilepack.contract.package import open_package
 from mobilepack.errors import RunFailedError, UsageError
@@ -192,3 +194,16 @@ def test_a_wrong_file_is_refused_with_what_is_wrong(
     with pytest.raises(UsageError) as caught:
         read_campaign(path)
     assert named in f"{caught.value.what} {caught.value.why}"
+
+
+def test_two_campaigns_and_two_runs_can_be_compared(asked: CampaignFile, tmp_path: Path) -> None:
+    Workshop().run(asked, tmp_path / "a")
+    Workshop(broken=lambda device: device == "phone").run(asked, tmp_path / "b")
+    found = {change.name: change for change in compare(tmp_path / "a", tmp_path / "b").changes}
+    same = found["one/default/bench/host/pp8+tg6/tok_per_s"]
+    assert same.before == same.after
+    assert found["one/default/bench/phone/measured"].after == 0
+    assert found["one/default/bench/phone/pp8+tg12/ttft_ms"].status == "removed"
+    run = bench(toy_package(tmp_path / "p"), BenchOptions((8,), (4,)), harness=FakeHarness()).folder
+    names = {change.name for change in compare(run, run).changes}
+    assert "bench/fake/peak_memory" in names

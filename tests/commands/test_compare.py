@@ -9,7 +9,8 @@ from xml.etree import ElementTree
 import pytest
 
 from mobilepack.commands.bench import BenchOptions, bench
-from mobilepack.commands.compare import compare, facts
+from mobilepack.commands.compare import compare
+from mobilepack.commands.figures import facts
 from mobilepack.commands.verify import verify
 from mobilepack.contract.gate import Gate, Rule
 from mobilepack.errors import CheckFailedError, ExitCode
