@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from mobilepack.cli import options, packages, render
+from mobilepack.cli.compare import print_changes
 from mobilepack.cli.device_options import Devices, conclude, device_options, on_each
 from mobilepack.cli.progress import steps
 from mobilepack.errors import ExitCode
 
 if TYPE_CHECKING:
+    from mobilepack.commands.alternate import Alternated
     from mobilepack.commands.bench import BenchResult
     from mobilepack.contract.bench import Bench, BenchTest, Statistics
     from mobilepack.harness.base import Harness, Progress
@@ -24,6 +26,7 @@ Example
   mobilepack bench
   mobilepack bench out/mine/xnnpack -p 128 -p 512 -n 64 --depth 0 --depth 256 --json
   mobilepack bench -d 14141JEC204776 --cooldown 10
+  mobilepack bench out/today/xnnpack --against out/yesterday/xnnpack
   mobilepack bench -d my-virtual-phone -p 32 -n 8 -r 2 --warmups 1
 """
 )
@@ -94,6 +97,12 @@ Example
     help="Pause before each round.",
 )
 @click.option(
+    "--against",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="PACKAGE",
+    help="Time this baseline in turns with the package and print the ratios.",
+)
+@click.option(
     "--max-celsius",
     type=click.FloatRange(min=0),
     default=37.0,
@@ -114,6 +123,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     repetitions: int,
     warmups: int,
     cooldown_s: float,
+    against: Path | None,
     max_celsius: float,
     threads: int,
     timeout_s: float,
@@ -126,6 +136,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     own. Numbers of this machine are marked `representative: false`: they are not a phone's. A
     virtual phone runs one thread and counts instructions per token, which are the same every time.
     """
+    from mobilepack.commands.alternate import bench_against
     from mobilepack.commands.bench import BenchOptions, bench
     from mobilepack.harness.android.gates import Gate
 
@@ -144,22 +155,37 @@ def command(  # noqa: PLR0913 - one parameter per option
     harnesses = devices.harnesses("bench", count_instructions=True, gate=Gate(max_c=max_celsius))
     with steps("bench", quiet=as_json) as progress:
 
-        def work(harness: Harness) -> BenchResult:
+        def work(harness: Harness) -> BenchResult | Alternated:
             before = f"{harness.device.id}: " if len(harnesses) > 1 else ""
 
             def tell(now: Progress) -> None:
                 progress.step(before + now.item if now.item else "", now.done, now.total)
 
+            if against is not None:
+                return bench_against(chosen, against, asked, harness=harness, on_progress=tell)
             return bench(chosen, asked, harness=harness, on_progress=tell)
 
         outcomes = on_each(harnesses, work)
 
-    def shown(result: BenchResult) -> int:
-        if not as_json:
-            print_result(result)
+    def shown(result: BenchResult | Alternated) -> int:
+        if as_json:
+            return ExitCode.OK
+        print_outcome(result)
         return ExitCode.OK
 
     return conclude("bench", outcomes, shown, as_json=as_json)
+
+
+def print_outcome(result: BenchResult | Alternated) -> None:
+    """Print one package's table, or the baseline's, the package's, and how they differ."""
+    from mobilepack.commands.bench import BenchResult
+
+    if isinstance(result, BenchResult):
+        print_result(result)
+        return
+    print_result(result.baseline)
+    print_result(result.result)
+    print_changes(result.changes, every=True)
 
 
 def print_result(result: BenchResult) -> None:

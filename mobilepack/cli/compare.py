@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,16 +77,21 @@ def command(  # noqa: PLR0913 - one parameter per option
     if as_json:
         render.document("compare", {**render.plain(result), "passed": result.passed})
         return ExitCode.OK if result.passed else ExitCode.CHECK_FAILED
-    shown = [one for one in result.changes if every or one.status != "same"]
-    if shown:
-        header = ("figure", "before", "after", "change", "95 % interval", "")
-        render.table(header, [_row(one) for one in shown])
-    same = len(result.changes) - len(shown)
-    render.line(f"{same} figures are the same" if same else "every figure is shown")
+    print_changes(result.changes, every=every)
     for judged in result.judged:
         render.line(f"{render.status(judged.outcome)}  {judged.metric}: {judged.why}")
     result.raise_if_failed()
     return ExitCode.OK
+
+
+def print_changes(found: Sequence[Change], *, every: bool) -> None:
+    """Print a table of figures before and after; those that are the same only with `every`."""
+    shown = [one for one in found if every or one.status != "same"]
+    if shown:
+        header = ("figure", "before", "after", "change", "95 % interval", "")
+        render.table(header, [_row(one) for one in shown])
+    same = len(found) - len(shown)
+    render.line(f"{same} figures are the same" if same else "every figure is shown")
 
 
 def _row(one: Change) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from mobilepack.contract.bench import Bench, BenchTest, Protocol, Statistics
 from mobilepack.contract.manifest import Recipe
 from mobilepack.contract.package import Package, open_package
-from mobilepack.contract.run_folder import new_run_folder
+from mobilepack.contract.run_folder import RunFolder, new_run_folder
 from mobilepack.contract.run_plan import RunPlan, Teacher, Time
 from mobilepack.contract.run_result import Environment, RunResult, Timing
 from mobilepack.errors import RunFailedError, UsageError
@@ -85,29 +85,78 @@ def bench(
         UsageError: The package is damaged, or no test fits it.
         RunFailedError: The program could not be run to its end.
     """
+    begun = begin(path, options, harness or HostHarness())
+    timed = begun.run(begun.plan, on_progress)
+    return finish(begun, timed, on_progress)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A package whose timing has been planned.
+
+    Attributes:
+        skipped: As in `BenchResult`.
+        folder: New, with the run plan in it.
+    """
+
+    package: Package
+    plan: RunPlan
+    tests: tuple[Time, ...]
+    skipped: tuple[tuple[str, str], ...]
+    folder: RunFolder
+    runner: Harness
+    limits: Limits
+
+    def run(self, plan: RunPlan, on_progress: OnProgress = silent) -> RunResult:
+        """Carry out a plan with the package."""
+        return self.runner.run(
+            self.package.root,
+            plan,
+            log=self.folder.log,
+            limits=self.limits,
+            on_progress=on_progress,
+        )
+
+
+def begin(path: Path, options: BenchOptions, runner: Harness) -> Begun:
+    """Plan the tests of a package and write the plan.
+
+    Raises:
+        MissingError: There is no package.
+        UsageError: The package is damaged, or no test fits it.
+    """
     package = open_package(path)
     tests, skipped = _tests(package, options)
-    runner = harness or HostHarness()
     folder = new_run_folder(package.root, runner.device.id)
-    limits = Limits.within(options.timeout_s)
     # Instructions are the same every time with one thread only, and an emulator's times are none.
     threads = 1 if runner.device.kind == "emulator" else options.threads
     plan = _plan(package, tests, threads)
     folder.write("run_plan.json", plan)
-    timed = runner.run(package.root, plan, log=folder.log, limits=limits, on_progress=on_progress)
+    limits = Limits.within(options.timeout_s)
+    return Begun(package, plan, tests, skipped, folder, runner, limits)
+
+
+def finish(begun: Begun, timed: RunResult, on_progress: OnProgress = silent) -> BenchResult:
+    """Take memory and cached loads, each in a process of its own, and write the results.
+
+    Raises:
+        RunFailedError: The program could not be run to its end.
+    """
+    folder, package = begun.folder, begun.package
     folder.write("run_result.json", timed)
 
     def tell(now: Progress) -> None:
         on_progress(Progress(f"memory, {now.item}" if now.item else "", now.done, now.total))
 
-    once = _plan(package, tuple(_once(test) for test in tests), threads)
-    memory = runner.run(package.root, once, log=folder.log, limits=limits, on_progress=tell)
+    once = _plan(package, tuple(_once(test) for test in begun.tests), begun.plan.threads)
+    memory = begun.run(once, tell)
     one = once.model_copy(update={"items": (_ONE_TOKEN,), "weight_cache": package.weight_cache})
-    loads = _cached_loads(one, lambda p: runner.run(package.root, p, log=folder.log, limits=limits))
-    record = _bench(package, plan, timed, memory, device=runner.device.id, utc=folder.utc)
+    loads = _cached_loads(one, begun.run)
+    device = begun.runner.device.id
+    record = _bench(package, begun.plan, timed, memory, device=device, utc=folder.utc)
     record = record.model_copy(update={"cached_load_ms": tuple(loads)})
     folder.write("bench.json", record)
-    return BenchResult(record, skipped, folder.path)
+    return BenchResult(record, begun.skipped, folder.path)
 
 
 def _tests(
