@@ -33,7 +33,7 @@ Example
 @phone_options
 @options.json_option
 def command(devices: Devices, cleaning: bool, as_json: bool) -> int:
-    """List what packages can run on: this machine, phones over adb, virtual phones.
+    """List what packages can run on: this machine, phones, virtual phones, simulators.
 
     The first column is what -d takes. What a phone does not tell is `unknown`, never a zero.
     """

@@ -1,4 +1,4 @@
-"""iPhones on a Mac through `xcrun devicectl`, whose JSON has two shapes (Xcode 15 to 26, and 27)."""
+"""iPhones on a Mac through `xcrun devicectl`, whose JSON has two shapes (Xcode 27 changed it)."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from mobilepack.errors import RunFailedError
@@ -19,7 +20,8 @@ from mobilepack.harness.ios.events import (
     Written,
     parse,
 )
-from mobilepack.process import Child
+from mobilepack.harness.ios.faults import fault
+from mobilepack.process import Child, Finished
 
 _SIGNAL = re.compile(r"App terminated due to signal (\d+)")
 _SIGKILL = 9
@@ -47,6 +49,7 @@ class Follower:
         self._memory = ""
         self._signal = 0
         self._written = ""
+        self._offset = log.stat().st_size
 
     def result(self, child: Child, on_progress: OnProgress) -> bytes:
         """Return the bytes of the result.
@@ -94,11 +97,23 @@ class Follower:
         return True
 
     def _ended(self, child: Child) -> bool:
-        if self._container.console:
-            return False
         done = child.finish(1.0)
+        if self._container.console:
+            self._check_launch(done)
+            return False
+        self._check_launch(done)
         time.sleep(min(0.2, self._container.poll_s))
         return done.returncode == 0
+
+    def _check_launch(self, done: Finished) -> None:
+        """Raise what the tool said, if it could not even start the app."""
+        if self._seen == 0 and not self._signal and done.returncode != 0:
+            with self._log.open("rb") as log:
+                log.seek(self._offset)
+                said = log.read().decode(errors="replace")
+            failed = fault(replace(done, stderr=said), "cannot start the app")
+            if failed.code != "tool-failed":
+                raise failed
 
     def _keep(self, line: str) -> None:
         if found := _SIGNAL.search(line):
