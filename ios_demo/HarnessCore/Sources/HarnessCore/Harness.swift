@@ -1,17 +1,5 @@
 import Foundation
 
-/// A program that was loaded.
-public struct LoadedProgram {
-    public let engine: Engine
-    /// Where its operators run, if the system tells.
-    public let placement: Placement?
-
-    public init(_ engine: Engine, placement: Placement? = nil) {
-        self.engine = engine
-        self.placement = placement
-    }
-}
-
 /// A place where plans run: the app's phone, or a machine that stands in for it.
 public protocol Platform: AnyObject {
     var clock: Clock { get }
@@ -29,7 +17,10 @@ public protocol Platform: AnyObject {
     func conditions() -> [String: String]
 
     /// Loads the plan's program and prepares its method.
-    func load(_ plan: RunPlan) throws -> LoadedProgram
+    func load(_ plan: RunPlan) throws -> Engine
+
+    /// Where the program's operators run, if the system tells; asked last, for it takes seconds.
+    func placement(_ plan: RunPlan) -> Placement?
 
     /// Whether a second load can find what the first left, and is worth a time of its own.
     func keepsLoads(_ plan: RunPlan) -> Bool
@@ -56,36 +47,31 @@ public func runPlan(
     let plan = try readPlan(planData)
     let before = platform.conditions()
     let beforeLoad = platform.footprintBytes()
-    var (program, loadNs) = try timedLoad(plan, platform)
-    var cachedLoadNs: UInt64?
-    if platform.keepsLoads(plan) {
-        program = nil
-        let again = try timedLoad(plan, platform)
-        (program, cachedLoadNs) = (again.program, again.ns)
-    }
-    guard let program else { throw PlanRefused(problems: ["the program was not loaded"]) }
+    let cold = platform.keepsLoads(plan) ? try timedLoad(plan, platform).ns : nil
+    let (engine, ns) = try timedLoad(plan, platform)
+    let loadNs = cold ?? ns
     let afterLoad = platform.footprintBytes()
     let threads = platform.environment(plan).threads
     tell(.loaded(ns: loadNs, threads: threads))
     note(platform, tell)
-    let outcome = try runItems(plan, program.engine, platform.clock) { name, done, total in
+    let outcome = try runItems(plan, engine, platform.clock) { name, done, total in
         tell(.item(name: name, done: done, total: total))
         note(platform, tell)
     }
     let memory = Memory(
         beforeLoadBytes: beforeLoad, afterLoadBytes: afterLoad, peakBytes: platform.peakBytes())
     return RunResult(
-        planSha256: plan.sha256, loadNs: loadNs, cachedLoadNs: cachedLoadNs, outcome: outcome,
-        memory: memory, environment: platform.environment(plan),
-        conditions: twice(before, platform.conditions()), placement: program.placement)
+        planSha256: plan.sha256, loadNs: loadNs, cachedLoadNs: cold == nil ? nil : ns,
+        outcome: outcome, memory: memory, environment: platform.environment(plan),
+        conditions: twice(before, platform.conditions()), placement: platform.placement(plan))
 }
 
 private func timedLoad(
     _ plan: RunPlan, _ platform: Platform
-) throws -> (program: LoadedProgram?, ns: UInt64) {
+) throws -> (engine: Engine, ns: UInt64) {
     let start = platform.clock.nowNs()
-    let program = try platform.load(plan)
-    return (program, platform.clock.nowNs() - start)
+    let engine = try platform.load(plan)
+    return (engine, platform.clock.nowNs() - start)
 }
 
 private func note(_ platform: Platform, _ tell: (Event) -> Void) {

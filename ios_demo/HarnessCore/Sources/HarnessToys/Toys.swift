@@ -62,10 +62,12 @@ public final class ToyPlatform: Platform {
 
     public func conditions() -> [String: String] { ["thermal_state": "nominal"] }
 
-    public func load(_ plan: RunPlan) throws -> LoadedProgram {
+    public func load(_ plan: RunPlan) throws -> Engine {
         loaded = true
-        return LoadedProgram(engine, placement: keeps ? Self.placement : nil)
+        return engine
     }
+
+    public func placement(_ plan: RunPlan) -> Placement? { keeps ? Self.placement : nil }
 
     public func keepsLoads(_ plan: RunPlan) -> Bool { keeps }
 
@@ -82,10 +84,10 @@ public final class ToyPlatform: Platform {
                 name: "decode",
                 operators: [
                     OperatorPlacement(
-                        name: "ios18.conv", output: "logits", preferred: "ane",
+                        name: "conv", output: "logits", preferred: "ane",
                         supported: ["cpu", "ane"], cost: 0.75),
                     OperatorPlacement(
-                        name: "ios18.gather", output: "x", preferred: "cpu", supported: ["cpu"],
+                        name: "gather", output: "x", preferred: "cpu", supported: ["cpu"],
                         cost: nil),
                 ]
             )

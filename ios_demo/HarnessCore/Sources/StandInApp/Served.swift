@@ -88,11 +88,13 @@
 
         func conditions() -> [String: String] { ["thermal_state": "unknown"] }
 
-        func load(_ plan: RunPlan) throws -> LoadedProgram {
+        func load(_ plan: RunPlan) throws -> Engine {
             let program = root.appendingPathComponent(plan.program)
             let file = root.appendingPathComponent("plan-\(id).json")
-            return LoadedProgram(try ServedEngine(program, plan: file))
+            return try ServedEngine(program, plan: file)
         }
+
+        func placement(_ plan: RunPlan) -> Placement? { nil }
 
         func keepsLoads(_ plan: RunPlan) -> Bool { false }
 

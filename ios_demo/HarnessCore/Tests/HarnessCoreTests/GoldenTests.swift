@@ -11,7 +11,7 @@ final class GoldenTests: XCTestCase {
         return try Data(contentsOf: url)
     }
 
-    /// A result as the contract has it in common: 1 is 1.0, what only some harnesses say is left out.
+    /// What all harnesses say: 1 is 1.0, and fields of some alone are left out.
     private func common(_ value: Json) -> Json {
         switch value {
         case .number(let text): return .number("\(Double(text) ?? .nan)")
@@ -35,7 +35,9 @@ final class GoldenTests: XCTestCase {
     func testEveryProblemIsReportedAtOnce() throws {
         let plan = #"{"top_k": 0, "surprise": 1, "method": 3, "max_seq_len": 8.0, "items": []}"#
         XCTAssertThrowsError(try readPlan(Data(plan.utf8))) { error in
-            let keys = (error as? PlanRefused)?.problems.compactMap { $0.split(separator: ":").first }
+            let keys = (error as? PlanRefused)?.problems.compactMap {
+                $0.split(separator: ":").first
+            }
             XCTAssertEqual(
                 keys, ["method", "max_seq_len", "prefill_chunk", "top_k", "items", "surprise"])
         }

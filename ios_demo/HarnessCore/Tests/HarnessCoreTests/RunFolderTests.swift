@@ -25,7 +25,8 @@ final class RunFolderTests: XCTestCase {
     }
 
     func testARunLeavesItsOwnFilesOnly() throws {
-        let plan = #"{"max_seq_len": 4, "prefill_chunk": 4, "items": [{"kind": "generate", "name": "g", "token_ids": [1], "max_new_tokens": 2}]}"#
+        let item = #"{"kind": "generate", "name": "g", "token_ids": [1], "max_new_tokens": 2}"#
+        let plan = #"{"max_seq_len": 4, "prefill_chunk": 4, "items": [\#(item)]}"#
         try write(plan, "plan-new.json")
         for name in ["plan-old.json", "result-old.json", "events-old.jsonl", "programs"] {
             try write("{}", name)

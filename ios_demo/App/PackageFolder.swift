@@ -1,0 +1,40 @@
+import Foundation
+
+/// What mobilepack built, where the app finds it: `Documents/package`, else the app's own copy.
+struct PackageFolder {
+    let root: URL
+
+    static func open() -> PackageFolder {
+        let pushed = documents("package")
+        let bundled = Bundle.main.bundleURL.appending(path: "package")
+        let isPushed = FileManager.default.fileExists(atPath: pushed.path)
+        return PackageFolder(root: isPushed ? pushed : bundled)
+    }
+
+    func program() throws -> URL { try file("model.pte") }
+
+    /// The tokenizer that the LLM runner reads; packages have one of the two.
+    func tokenizer() throws -> URL {
+        (try? file("tokenizer.json")) ?? root.appending(path: "tokenizer.model")
+    }
+
+    /// How a message becomes the text that the model sees: `prompt.txt`, in which `{message}` stands
+    /// for it. Without one, the message as it is: the runner applies no chat template.
+    func prompt(_ message: String) -> String {
+        let template = try? String(contentsOf: root.appending(path: "prompt.txt"), encoding: .utf8)
+        return template?.replacingOccurrences(of: "{message}", with: message) ?? message
+    }
+
+    private func file(_ name: String) throws -> URL {
+        let url = root.appending(path: name)
+        guard FileManager.default.fileExists(atPath: url.path) else {
+            throw MissingFile(description: "\(name) is missing: mobilepack deploy PACKAGE -d UDID")
+        }
+        return url
+    }
+}
+
+/// A file that the package does not have.
+struct MissingFile: Error, CustomStringConvertible {
+    let description: String
+}
