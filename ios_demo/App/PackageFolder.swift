@@ -1,14 +1,24 @@
 import Foundation
 
-/// What mobilepack built, where the app finds it: `Documents/package`, else the app's own copy.
+/// What mobilepack built: the package that was deployed, else the one of the app's bundle.
 struct PackageFolder {
     let root: URL
 
     static func open() -> PackageFolder {
-        let pushed = documents("package")
         let bundled = Bundle.main.bundleURL.appending(path: "package")
-        let isPushed = FileManager.default.fileExists(atPath: pushed.path)
-        return PackageFolder(root: isPushed ? pushed : bundled)
+        let names = try? String(contentsOf: documents("package.txt"), encoding: .utf8)
+        guard let name = names else { return PackageFolder(root: bundled) }
+        forgetOthers(than: name)
+        return PackageFolder(root: documents("packages").appending(path: name))
+    }
+
+    /// Deletes packages that were deployed before: a Mac can push files and delete none.
+    private static func forgetOthers(than name: String) {
+        let folder = documents("packages")
+        let found = try? FileManager.default.contentsOfDirectory(atPath: folder.path)
+        for other in found ?? [] where other != name {
+            try? FileManager.default.removeItem(at: folder.appending(path: other))
+        }
     }
 
     func program() throws -> URL { try file("model.pte") }

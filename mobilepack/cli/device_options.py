@@ -6,7 +6,6 @@ import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import click
@@ -33,7 +32,7 @@ class Devices:
     adb_host: str
     adb_port: int
     wait_s: float
-    ios_app: Path | None = None
+    ios_app: str | None = None
 
     @property
     def server(self) -> AdbServer:
@@ -141,7 +140,7 @@ def _as_devices(function: F) -> Callable[..., Any]:
         adb_host: str,
         adb_port: int,
         wait_s: float,
-        ios_app: Path | None,
+        ios_app: str | None,
         **others: Any,
     ) -> Any:
         return function(devices=Devices(device, adb_host, adb_port, wait_s, ios_app), **others)
@@ -157,10 +156,9 @@ def _as_devices(function: F) -> Callable[..., Any]:
     return click.option(
         "--app",
         "ios_app",
-        type=click.Path(exists=True, path_type=Path),
-        metavar="PATH",
-        help="For simulators and iPhones: the built demo app (.app, or a signed .ipa); without it "
-        "the app that is installed.",
+        metavar="APP",
+        help="For simulators and iPhones: the built demo app (.app, or a signed .ipa), or the id "
+        "of the installed one.",
     )(with_wait)
 
 

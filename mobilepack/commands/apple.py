@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from mobilepack.errors import MissingError, MobilepackError, near_misses
 from mobilepack.harness.ios.container import AppPhone, IosApp
@@ -95,12 +94,13 @@ def is_apple(name: str) -> bool:
     return new or is_udid(name) or bool(_SIMULATOR_UDID.fullmatch(name))
 
 
-def apple_harness(name: str, app: Path | None, *, purpose: str, wait_s: float = 0.0) -> AppHarness:
+def apple_harness(name: str, app: str | None, *, purpose: str, wait_s: float = 0.0) -> AppHarness:
     """Return the harness of a simulator or iPhone.
 
     Args:
         name: `simulator`, `simulator:iPhone 16`, or a UDID.
-        app: A `.app` or `.ipa` to install; None: the demo app, installed already.
+        app: A `.app` or `.ipa` to install, or the identifier of an app that is installed; None:
+            the demo app, installed already.
         purpose: What others are told who want the device.
         wait_s: How long to wait for another user of it.
 
@@ -108,7 +108,7 @@ def apple_harness(name: str, app: Path | None, *, purpose: str, wait_s: float = 
         MissingError: No tool, or no such device.
         UsageError: The app is none.
     """
-    return AppHarness(_phone(name, IosApp.at(app)), purpose=purpose, wait_s=wait_s)
+    return AppHarness(_phone(name, IosApp.named(app)), purpose=purpose, wait_s=wait_s)
 
 
 def _phone(name: str, app: IosApp) -> AppPhone:

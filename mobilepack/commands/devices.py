@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from mobilepack.commands.apple import AppleDevice, apple_devices, apple_harness, is_apple
 from mobilepack.errors import MissingError, MobilepackError, near_misses
@@ -31,13 +30,13 @@ class AdbServer:
     Attributes:
         host: Empty for this machine.
         wait_s: How long to wait for a device that somebody else holds.
-        ios_app: Installed on simulators and iPhones before plans; None: it is there already.
+        ios_app: App on simulators and iPhones: a path to install, or an identifier.
     """
 
     host: str = ""
     port: int = 5037
     wait_s: float = 0.0
-    ios_app: Path | None = None
+    ios_app: str | None = None
 
     def client(self) -> Adb:
         """Return adb for it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import plistlib
+import re
 import zipfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -14,14 +15,21 @@ from mobilepack.errors import UsageError
 from mobilepack.harness.base import Device
 from mobilepack.process import Child
 
-BUNDLE_ID = "dev.mobilepack.demo"
+BUNDLE_ID = "mobilepack.demo"
 """Of ios_demo; an app of the user's own has another."""
 
 FOLDER = "Documents/mobilepack"
 """In the app's data container: plans, results, and programs by checksum."""
 
-PACKAGE = "Documents/package"
-"""The package that the app's chat uses."""
+PACKAGES = "Documents/packages"
+"""Packages for the app's chat, each in a folder named by what is in it; the app deletes the others
+when it starts, for not every transport can delete."""
+
+CURRENT = "Documents/package.txt"
+"""Names the folder of the package that the chat uses; written last."""
+
+_IDENTIFIER = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", re.ASCII)
+_BUNDLES = (".app", ".ipa")
 
 Tell = Callable[[str], None]
 """Hears what is being done."""
@@ -40,14 +48,26 @@ class IosApp:
     path: Path | None = None
 
     @classmethod
-    def at(cls, path: Path | None) -> IosApp:
-        """Return the app at a path; None: the demo app, installed already.
+    def named(cls, name: str | None) -> IosApp:
+        """Return the app of a path or of an identifier; None: the demo app, installed already.
+
+        Raises:
+            UsageError: It is neither.
+        """
+        if name is None:
+            return cls()
+        path = Path(name)
+        if not path.exists() and _IDENTIFIER.fullmatch(name) and path.suffix not in _BUNDLES:
+            return cls(name)
+        return cls.at(path)
+
+    @classmethod
+    def at(cls, path: Path) -> IosApp:
+        """Return the app at a path.
 
         Raises:
             UsageError: It is no app.
         """
-        if path is None:
-            return cls()
         try:
             return cls(str(_info(path)["CFBundleIdentifier"]), path.resolve())
         except (OSError, KeyError, StopIteration, ValueError, zipfile.BadZipFile) as err:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import uuid
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mobilepack.contract.run_plan import RunPlan
@@ -18,9 +19,19 @@ from mobilepack.harness.base import (
     Progress,
     silent,
 )
-from mobilepack.harness.ios.container import FOLDER, PACKAGE, AppContainer, AppPhone, Tell
+from mobilepack.harness.ios.container import (
+    CURRENT,
+    FOLDER,
+    PACKAGES,
+    AppContainer,
+    AppPhone,
+    Tell,
+)
 from mobilepack.harness.ios.follow import Follower
 from mobilepack.harness.lease import leased
+
+OnPush = Callable[[str, int], None]
+"""Hears the name and bytes of each file that is really pushed."""
 
 
 class AppHarness:
@@ -76,22 +87,33 @@ class AppHarness:
         _check_plan(result, sent)
         return self._named(result, plan)
 
-    def deploy(self, package: Path, files: tuple[str, ...], tell: Tell) -> None:
-        """Put a package's files where the app's chat finds them.
+    def deploy(self, files: Mapping[str, Path], on_push: OnPush) -> tuple[str, ...]:
+        """Make files the package of the app's chat, and end the app: its next start loads them.
 
         Args:
-            package: Its root.
-            files: POSIX paths below it.
-            tell: Hears what is pushed.
+            files: By name below the package folder.
+            on_push: Hears the name and bytes of each file that is really pushed.
+
+        Returns:
+            Names that were pushed; none if the app has this package.
+
+        Raises:
+            MissingError: The tools or the app are missing.
+            RunFailedError: The device is held by somebody else, locked or out of reach.
         """
+        digest = _digest_of(files)
         with (
             leased(self.device.id, self._purpose, self._wait_s),
-            self._phone.ready(tell) as container,
+            self._phone.ready(_nothing) as container,
         ):
-            for name in files:
-                size = (package / name).stat().st_size
-                tell(f"push {name} ({size / 1e6:.1f} MB)")
-                container.push(package / name, f"{PACKAGE}/{name}")
+            if container.read(CURRENT) == digest.encode():
+                return ()
+            for name, path in files.items():
+                on_push(name, path.stat().st_size)
+                container.push(path, f"{PACKAGES}/{digest}/{name}")
+            _push_text(container, digest, CURRENT)
+            container.terminate()
+        return tuple(files)
 
     def _named(self, result: RunResult, plan: RunPlan) -> RunResult:
         """Return the result as the answer to the caller's plan.
@@ -122,21 +144,25 @@ def push_program(container: AppContainer, program: Path, tell: Tell) -> str:
     if container.read(f"{FOLDER}/{folder}/complete") is None:
         tell(f"push {program.name} ({_size(program) / 1e6:.1f} MB)")
         container.push(program, f"{FOLDER}/{path}")
-        with tempfile.TemporaryDirectory(prefix="mobilepack-ios-") as temporary:
-            mark = Path(temporary) / "complete"
-            mark.write_text(digest)
-            container.push(mark, f"{FOLDER}/{folder}/complete")
+        manifest = program.with_name("manifest.json")  # how a program of the static form is called
+        if manifest.is_file():
+            container.push(manifest, f"{FOLDER}/{folder}/{manifest.name}")
+        _push_text(container, digest, f"{FOLDER}/{folder}/complete")
     return path
+
+
+def _push_text(container: AppContainer, text: str, there: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="mobilepack-ios-") as temporary:
+        path = Path(temporary) / Path(there).name
+        path.write_text(text)
+        container.push(path, there)
 
 
 def _carried_out(
     container: AppContainer, plan: RunPlan, log: Path, limits: Limits, on_progress: OnProgress
 ) -> bytes:
     run_id = uuid.uuid4().hex
-    with tempfile.TemporaryDirectory(prefix="mobilepack-ios-") as temporary:
-        local = Path(temporary) / "plan.json"
-        local.write_text(plan.to_json())
-        container.push(local, f"{FOLDER}/plan-{run_id}.json")
+    _push_text(container, plan.to_json(), f"{FOLDER}/plan-{run_id}.json")
     try:
         with container.launch(("--run", run_id), log) as child:
             return Follower(container, run_id, log, limits).result(child, on_progress)
@@ -165,9 +191,13 @@ def _size(program: Path) -> int:
 
 
 def _digest(program: Path) -> str:
+    return _digest_of({p.relative_to(program).as_posix(): p for p in _files(program)})
+
+
+def _digest_of(files: Mapping[str, Path]) -> str:
     digest = hashlib.sha256()
-    for path in _files(program):
-        digest.update(path.relative_to(program).as_posix().encode() + b"\0")
+    for name, path in sorted(files.items()):
+        digest.update(name.encode() + b"\0")
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

@@ -14,7 +14,7 @@ from pathlib import Path
 from mobilepack.testing.apple.state import FAULTS, Machine, opened
 
 ROOT = Path(__file__).parents[3]
-BUNDLE_ID = "dev.mobilepack.demo"
+BUNDLE_ID = "mobilepack.demo"
 
 
 @dataclass(frozen=True, slots=True)
