@@ -34,6 +34,7 @@ VERBS: dict[str, str] = {
     "targets": "List the targets that packages can be built for.",
     "devices": "List what packages can run on: this machine, phones, virtual phones, simulators.",
     "virtual": "Make and run virtual ARM64 phones on this machine.",
+    "ios": "Write down what Apple's tools answer on this Mac, for tests elsewhere.",
     "doctor": "Say what works on this machine and what is missing.",
 }
 

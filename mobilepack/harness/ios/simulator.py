@@ -117,6 +117,15 @@ class Simctl:
         """
         listing = self.listing()
         self.sweep(listing)
+        words = self.choice(listing, type_name)
+        return self.tool.run("cannot make a simulator", "create", *words).strip()
+
+    def choice(self, listing: Listing, type_name: str) -> tuple[str, str, str]:
+        """Return name, device type and runtime of a simulator to make.
+
+        Raises:
+            MissingError: There is no runtime.
+        """
         runtimes = [one for one in listing.runtimes if one.isAvailable and "iOS" in one.name]
         if not runtimes:
             raise MissingError(
@@ -129,11 +138,7 @@ class Simctl:
         types = newest.supportedDeviceTypes or listing.devicetypes
         phones = [one.identifier for one in types if one.productFamily == "iPhone"]
         wanted = type_name or (phones[0] if phones else "iPhone 16")
-        made = self.tool.run(
-            "cannot make a simulator",
-            *("create", f"mobilepack-{os.getpid()}", wanted, newest.identifier),
-        )
-        return made.strip()
+        return f"mobilepack-{os.getpid()}", wanted, newest.identifier
 
     def sweep(self, listing: Listing) -> None:
         """Delete simulators of ours whose process is gone (killed before it could)."""
