@@ -32,8 +32,9 @@ VERBS: dict[str, str] = {
     "deploy": "Put a package into the demo app on a phone, without building the app again.",
     "device-files": "List what must be on the phone beside a package, and check or copy it.",
     "targets": "List the targets that packages can be built for.",
-    "devices": "List what packages can run on: this machine, phones over adb, virtual phones.",
+    "devices": "List what packages can run on: this machine, phones, virtual phones, simulators.",
     "virtual": "Make and run virtual ARM64 phones on this machine.",
+    "ios": "Write down what Apple's tools answer on this Mac, for tests elsewhere.",
     "doctor": "Say what works on this machine and what is missing.",
 }
 

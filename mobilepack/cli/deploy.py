@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 Example
   mobilepack deploy out/mine/xnnpack
   mobilepack deploy out/mine/qnn -d soc=SM8650 --json
+  mobilepack deploy out/mine/xnnpack -d 00008130-001C2D3E4F50001A
 """
 )
 @package_argument
@@ -37,7 +39,7 @@ def command(
 ) -> int:
     """Put a package into the demo app on a phone, without building the app again.
 
-    Only files that changed are pushed, by their checksums. The app must be installed as a debug
+    Only what changed is pushed, by checksum. The app must be installed, on Android as a debug
     build; it is ended, and its next start loads the package.
     """
     from mobilepack.commands import deploy
@@ -52,12 +54,13 @@ def command(
         outcomes = device_options.on_each(
             places, lambda place: deploy.deploy(chosen, place, tell), lambda place: place.serial
         )
-    return device_options.conclude("deploy", outcomes, _show, as_json=as_json)
+    show = functools.partial(_show, as_json=as_json)
+    return device_options.conclude("deploy", outcomes, show, as_json=as_json)
 
 
-def _show(done: Deployed) -> int:
+def _show(done: Deployed, *, as_json: bool) -> int:
     for what in ("pushed", "copied", "kept", "removed"):
         names = getattr(done, what)
-        if names:
+        if names and not as_json:
             render.line(f"{done.device}: {what} {', '.join(names)}")
     return 0

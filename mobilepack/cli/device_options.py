@@ -32,13 +32,14 @@ class Devices:
     adb_host: str
     adb_port: int
     wait_s: float
+    ios_app: str | None = None
 
     @property
     def server(self) -> AdbServer:
         """The adb server to ask."""
         from mobilepack.commands.devices import AdbServer
 
-        return AdbServer(self.adb_host, self.adb_port, self.wait_s)
+        return AdbServer(self.adb_host, self.adb_port, self.wait_s, self.ios_app)
 
     def harnesses(
         self, purpose: str, *, count_instructions: bool = False, gate: Gate | None = None
@@ -112,8 +113,8 @@ def device_options(function: F, *, everywhere: bool = False) -> F:
         default=() if everywhere else (HOST,),
         show_default="every device there is" if everywhere else True,
         metavar="NAME",
-        help="Where to run: `host`, a serial, a virtual phone, `all` phones, or soc=… model=… "
-        "abi=… android=…; may be given several times.",
+        help="Where to run: `host`, a serial, a virtual phone, `all` phones, soc=… model=… abi=… "
+        "android=…, an iPhone's UDID, `simulator`; may be given several times.",
     )
     return where(_as_devices(function))  # type: ignore[return-value]
 
@@ -125,8 +126,8 @@ def phone_options(function: F) -> F:
         "--device",
         multiple=True,
         metavar="NAME",
-        help="A serial, a virtual phone, `all` phones, or soc=… model=… abi=… android=…; may be "
-        "given several times. Default: the only phone that is ready.",
+        help="A serial, a virtual phone, `all` phones, soc=… model=… abi=… android=…, or a UDID; "
+        "may be given several times. Default: the only Android phone that is ready.",
     )
     return where(_as_devices(function))  # type: ignore[return-value]
 
@@ -134,11 +135,17 @@ def phone_options(function: F) -> F:
 def _as_devices(function: F) -> Callable[..., Any]:
     @functools.wraps(function)
     def chosen(
-        *, device: tuple[str, ...], adb_host: str, adb_port: int, wait_s: float, **others: Any
+        *,
+        device: tuple[str, ...],
+        adb_host: str,
+        adb_port: int,
+        wait_s: float,
+        ios_app: str | None,
+        **others: Any,
     ) -> Any:
-        return function(devices=Devices(device, adb_host, adb_port, wait_s), **others)
+        return function(devices=Devices(device, adb_host, adb_port, wait_s, ios_app), **others)
 
-    return click.option(
+    with_wait = click.option(
         "--wait",
         "wait_s",
         type=click.FloatRange(min=0),
@@ -146,6 +153,13 @@ def _as_devices(function: F) -> Callable[..., Any]:
         metavar="SECONDS",
         help="Wait so long for a device that somebody else uses.",
     )(adb_options(chosen))
+    return click.option(
+        "--app",
+        "ios_app",
+        metavar="APP",
+        help="For simulators and iPhones: the built demo app (.app, or a signed .ipa), or the id "
+        "of the installed one.",
+    )(with_wait)
 
 
 def on_each(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import click
@@ -33,7 +34,7 @@ Example
 @phone_options
 @options.json_option
 def command(devices: Devices, cleaning: bool, as_json: bool) -> int:
-    """List what packages can run on: this machine, phones over adb, virtual phones.
+    """List what packages can run on: this machine, phones, virtual phones, simulators.
 
     The first column is what -d takes. What a phone does not tell is `unknown`, never a zero.
     """
@@ -55,11 +56,13 @@ def _clean(devices: Devices, *, as_json: bool) -> int:
 
     serials = phone_serials(devices.names, devices.server)
     outcomes = on_each(serials, lambda serial: clean(serial, devices.server), str)
-    return conclude("devices-clean", outcomes, _show_cleaned, as_json=as_json)
+    show = functools.partial(_show_cleaned, as_json=as_json)
+    return conclude("devices-clean", outcomes, show, as_json=as_json)
 
 
-def _show_cleaned(done: Cleaned) -> int:
-    render.line(f"{done.device}: removed our files ({_bytes(done.freed_bytes)})")
+def _show_cleaned(done: Cleaned, *, as_json: bool) -> int:
+    if not as_json:
+        render.line(f"{done.device}: removed our files ({_bytes(done.freed_bytes)})")
     return 0
 
 

@@ -39,7 +39,8 @@ Example
     "--placement",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="What a device's MLComputePlan says, as placement.json (docs/mil.md).",
+    help="What a device's MLComputePlan says, as placement.json (docs/mil.md), or the "
+    "run_result.json of a run on it.",
 )
 @click.option(
     "--min-ane-share",
@@ -133,6 +134,8 @@ def print_placement(view: LintView) -> None:
     away = sum(found.elsewhere.values())
     if away:
         render.line(f"  rules point at {found.explained} of these {away} operators")
+    if found.unfounded:
+        render.line(f"  rules point at {found.unfounded} that do run on the Neural Engine")
 
 
 def print_verdict(verdict: Verdict) -> None:

@@ -9,6 +9,8 @@ from typing import Protocol
 
 from mobilepack.commands.app import APPLICATION_ID
 from mobilepack.commands.app_files import android_files
+from mobilepack.commands.app_ios import ApplePlace
+from mobilepack.commands.apple import apple_harness, is_apple
 from mobilepack.commands.devices import AdbServer, phone_serials
 from mobilepack.contract.package import Package, open_package
 from mobilepack.harness.android.adb import Adb
@@ -70,16 +72,25 @@ def places(
     """Return the places that names select; without names, the only attached device.
 
     Args:
-        names: Serials, virtual phones, `all`, or selectors such as `soc=SM8650`.
+        names: Serials, virtual phones, `all`, selectors such as `soc=SM8650`, or UDIDs.
         server: For the phones.
         app_id: Of the installed app.
 
     Raises:
         MissingError: A name selects nothing, or no name was given and there is not one device.
     """
-    adb = server.client()
-    serials = phone_serials(names, server)
-    return tuple(AndroidPlace(adb.on(serial), app_id, server.wait_s) for serial in serials)
+    apple = [name for name in names if is_apple(name)]
+    others = [name for name in names if not is_apple(name)]
+    found: list[Place] = []
+    for name in apple:
+        app = server.ios_app or app_id
+        harness = apple_harness(name, app, purpose="deploy", wait_s=server.wait_s)
+        found.append(ApplePlace(harness))
+    if others or not apple:
+        adb = server.client()
+        serials = phone_serials(others, server)
+        found += [AndroidPlace(adb.on(serial), app_id, server.wait_s) for serial in serials]
+    return tuple(found)
 
 
 def deploy(package: Path, place: Place, on_push: OnPush = quietly) -> Deployed:

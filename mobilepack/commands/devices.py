@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from mobilepack.commands.apple import AppleDevice, apple_devices, apple_harness, is_apple
 from mobilepack.errors import MissingError, MobilepackError, near_misses
 from mobilepack.harness.android.adb import Adb, Listed, find_adb
 from mobilepack.harness.android.facts import DeviceFacts, read_facts
@@ -29,11 +30,13 @@ class AdbServer:
     Attributes:
         host: Empty for this machine.
         wait_s: How long to wait for a device that somebody else holds.
+        ios_app: App on simulators and iPhones: a path to install, or an identifier.
     """
 
     host: str = ""
     port: int = 5037
     wait_s: float = 0.0
+    ios_app: str | None = None
 
     def client(self) -> Adb:
         """Return adb for it.
@@ -50,7 +53,7 @@ class Found:
 
     Attributes:
         id: What `-d` takes.
-        kind: `host`, `phone` or `virtual`.
+        kind: `host`, `phone`, `virtual`, `simulator` or `iphone`.
         state: `ready`, adb's word for what is wrong, or `stopped`.
         facts: Of a phone that answers.
         holder: Who uses it now, empty if nobody does.
@@ -81,7 +84,7 @@ class Inventory:
 
 
 def devices(server: AdbServer = AdbServer()) -> Inventory:
-    """Return this machine, every phone that adb knows, and every virtual phone."""
+    """Return this machine, every phone that adb knows, virtual phones, simulators and iPhones."""
     host = discover_host()[0]
     found = [Found(host.id, "host", host.name, host.state)]
     problems: list[str] = []
@@ -97,7 +100,16 @@ def devices(server: AdbServer = AdbServer()) -> Inventory:
     for serial, one in known.items():
         if serial not in seen:
             found.append(_virtual(one))
-    return Inventory(tuple(found), tuple(problems))
+    apple, missing = apple_devices()
+    found += [_apple(one) for one in apple]
+    return Inventory(tuple(found), (*problems, *missing))
+
+
+def _apple(one: AppleDevice) -> Found:
+    held = holder(one.id)
+    return Found(
+        one.id, one.kind, one.name, one.state, holder=str(held) if held else "", remedy=one.remedy
+    )
 
 
 def _phone(adb: Adb, listed: Listed, virtual: dict[str, phones.Phone]) -> Found:
@@ -134,7 +146,8 @@ def harnesses(
 
     Args:
         names: `host`, `native`, a serial, a virtual phone's name (it is started if it does not
-            run), `all` (every phone that is ready), or a selector such as `soc=SM8650`.
+            run), `simulator`, a UDID, `all` (every Android phone that is ready), or a selector
+            such as `soc=SM8650`.
         server: For the phones.
         purpose: What others are told who want the same device.
         count_instructions: Count on virtual phones.
@@ -172,6 +185,9 @@ def _selected(
         return [(name, HostHarness())]
     if name == "native":
         return [(name, NativeHarness())]
+    if is_apple(name):
+        wait_s = server.wait_s
+        return [(name, apple_harness(name, server.ios_app, purpose=purpose, wait_s=wait_s))]
     adb = server.client()
     known = {one.name: one for one in phones.phones()}
     known |= {one.serial: one for one in known.values()}

@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from mobilepack.contract.placement import OperatorPlacement, Placement
+from mobilepack.contract.placement import Placement
+from mobilepack.contract.run_result import RunResult
 from mobilepack.errors import UsageError
+from mobilepack.mil.lint.placement import PlacementView, compared
 from mobilepack.mil.lint.rule import Rule
 from mobilepack.mil.lint.run import LEVELS, Finding, lint_program, rules
-from mobilepack.mil.opened import Opened, open_any
-from mobilepack.mil.program import Function
+from mobilepack.mil.opened import open_any
 from mobilepack.report.sarif import Result, sarif
-
-
-@dataclass(frozen=True, slots=True)
-class PlacementView:
-    """What a device says about the program.
-
-    Attributes:
-        ane_share: Share of the estimated cost (of the operators, where cost is unknown).
-        elsewhere: Operators that do not run on the Neural Engine, by type and unit, with counts.
-        explained: Of those, how many a rule points at.
-    """
-
-    device: str
-    system: str
-    ane_share: float
-    elsewhere: dict[str, int]
-    explained: int
-    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,49 +57,37 @@ def lint(path: Path, *, function: str | None = None, placement: Path | None = No
     order = {level: place for place, level in enumerate(LEVELS)}
     findings.sort(key=lambda item: (order[item.level], item.rule))
     hit = {item.rule for item in findings}
-    merged = None if placement is None else _merge(opened, findings, Placement.read(placement))
+    merged = None
+    if placement is not None:
+        found = read_placement(placement)
+        merged = compared(opened.packages.values(), findings, found, str(opened.path))
     clean = tuple(item.id for item in rules() if item.id not in hit)
     return LintView(path, tuple(findings), rules(), clean, merged)
 
 
-def _merge(opened: Opened, findings: list[Finding], placement: Placement) -> PlacementView:
-    functions = {name: f for p in opened.packages.values() for name, f in p.functions.items()}
-    pointed = {(item.function, item.name) for item in findings}
-    elsewhere: dict[str, int] = {}
-    explained = total = 0
-    for part in placement.functions:
-        if part.name not in functions:
-            raise _stranger(opened.path, f"it has no function {part.name!r}")
-        known = _outputs(functions[part.name])
-        for item in part.operators:
-            _check(opened.path, part.name, item, known)
-            total += 1
-            if item.preferred != "ane":
-                key = f"{item.operator} on {item.preferred}"
-                elsewhere[key] = elsewhere.get(key, 0) + 1
-                explained += (part.name, item.output) in pointed
-    ordered = dict(sorted(elsewhere.items(), key=lambda pair: (-pair[1], pair[0])))
-    return PlacementView(
-        placement.device, placement.system, placement.ane_share(), ordered, explained, total
-    )
+def read_placement(path: Path) -> Placement:
+    """Read a placement: a placement.json, or the one in a run_result.json.
 
-
-def _outputs(function: Function) -> dict[str, str]:
-    return {o.name: op.type for op in function.block.walk() for o in op.outputs}
-
-
-def _check(path: Path, function: str, item: OperatorPlacement, known: dict[str, str]) -> None:
-    if known.get(item.output) != item.operator:
-        raise _stranger(path, f"{function!r} has no {item.operator} {item.output!r}")
-
-
-def _stranger(path: Path, why: str) -> UsageError:
-    return UsageError(
-        "other-placement",
-        f"cannot merge the placement with {path}",
-        why=why,
-        next="write the placement of this very file on the device",
-    )
+    Raises:
+        UsageError: It is neither, or the run brought none back.
+    """
+    try:
+        is_run = (
+            json.loads(path.read_bytes()).get("schema", "").startswith("mobilepack/run-result/")
+        )
+    except (OSError, ValueError, AttributeError):
+        is_run = False  # whoever reads it as a placement says what is wrong
+    if not is_run:
+        return Placement.read(path)
+    found = RunResult.read(path).placement
+    if found is None:
+        raise UsageError(
+            "no-placement",
+            f"{path} says nothing of operators",
+            why="the run was not on a device that tells, or its program is no Core ML package",
+            next="mobilepack verify PACKAGE -d UDID, with a package of --target coreml-ios18",
+        )
+    return found
 
 
 @dataclass(frozen=True, slots=True)

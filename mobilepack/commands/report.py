@@ -8,6 +8,7 @@ from pathlib import Path
 from mobilepack.contract.base import write_atomically
 from mobilepack.contract.package import open_package
 from mobilepack.errors import UsageError
+from mobilepack.report.devices import placed_on
 from mobilepack.report.findings import Finding, findings
 from mobilepack.report.html import render_html
 from mobilepack.report.hud import hud
@@ -73,9 +74,10 @@ def report(
     """
     opened = open_package(package)
     manifest, runs = opened.manifest, read_runs(opened.root, opened.manifest)
-    found = findings(manifest, runs)
+    placed, placed_found = placed_on(opened)
+    found = (*findings(manifest, runs), *placed_found)
     page, summary = html or opened.root / HTML, markdown or opened.root / MARKDOWN
-    _write(page, render_html(manifest, runs, found, __version__))
+    _write(page, render_html(manifest, runs, found, __version__, placed))
     _write(summary, render_markdown(manifest, runs, found, __version__))
     if exports.junit is not None:
         _write(exports.junit, junit_of_runs(runs))

@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from mobilepack.contract.base import Contract
+from mobilepack.contract.placement import Placement
 
 
 class Row(Contract):
@@ -117,16 +118,21 @@ class RunResult(Contract):
     Attributes:
         plan_sha256: sha256 (hex) of the bytes of the run_plan.json that was obeyed.
         load_ns: Opening the program and preparing the method, before the first call.
+        cached_load_ns: The same once more in the same process, with whatever the system kept of
+            the first (Core ML: the program specialised for the device); None if not taken.
+        placement: Where a device runs each operator, None where nothing tells.
     """
 
     schema_: Literal["mobilepack/run-result/1"] = Field("mobilepack/run-result/1", alias="schema")
     plan_sha256: str = Field(pattern="^[0-9a-f]{64}$")
     load_ns: int = Field(ge=0)
+    cached_load_ns: int | None = Field(ge=0, default=None)
     rows: tuple[Row, ...] = ()
     generated: tuple[Generated, ...] = ()
     timings: tuple[Timing, ...] = ()
     memory: Memory
     environment: Environment
+    placement: Placement | None = None
 
     def to_json(self) -> str:
         """Return it on one line: it can hold a million numbers, which nobody reads by eye."""

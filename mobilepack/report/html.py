@@ -10,13 +10,20 @@ from mobilepack.report import charts, losses
 from mobilepack.report.attachments import attachments
 from mobilepack.report.charts import Part, split
 from mobilepack.report.chosen import chosen, first
+from mobilepack.report.devices import Placed
 from mobilepack.report.findings import Finding
 from mobilepack.report.runs import Runs
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 
-def render_html(manifest: Manifest, runs: Runs, found: Sequence[Finding], version: str) -> str:
+def render_html(
+    manifest: Manifest,
+    runs: Runs,
+    found: Sequence[Finding],
+    version: str,
+    placed: Sequence[Placed] = (),
+) -> str:
     """Return the page.
 
     Args:
@@ -24,6 +31,7 @@ def render_html(manifest: Manifest, runs: Runs, found: Sequence[Finding], versio
         runs: Its newest checks, timings and task accuracies.
         found: What they prove, see `findings`.
         version: Of mobilepack.
+        placed: What devices said of a Core ML package.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -51,6 +59,7 @@ def render_html(manifest: Manifest, runs: Runs, found: Sequence[Finding], versio
         version=version,
         memory=_memory(manifest),
         placed=_placed(manifest),
+        devices=placed,
         lost_columns=losses.COLUMNS,
         attachments=tuple(attachments(runs)),
     )

@@ -1,0 +1,78 @@
+import Foundation
+
+/// How to call a program whose methods have fixed lengths and whose cache the caller keeps:
+/// `StaticForm` of mobilepack's manifest.json.
+public struct StaticForm: Decodable {
+    /// Positions that the cache holds.
+    public let past: Int
+    /// Tokens of the method `prefill`; `decode` takes one.
+    public let prefillTokens: Int
+    /// Added to a score that does not count.
+    public let maskValue: Float
+    /// Sliding window of each mask in tokens, 0 for full attention.
+    public let windows: [Int]
+
+    private enum CodingKeys: String, CodingKey {
+        case past, windows
+        case prefillTokens = "prefill_tokens"
+        case maskValue = "mask_value"
+    }
+
+    private struct Manifest: Decodable {
+        let form: StaticForm?
+
+        private enum CodingKeys: String, CodingKey {
+            case form = "static"
+        }
+    }
+
+    /// Reads the form from a package's manifest.json; nil if its program is of the dynamic one.
+    public static func read(_ manifest: Data) throws -> StaticForm? {
+        try JSONDecoder().decode(Manifest.self, from: manifest).form
+    }
+
+    /// What one call is given; T is 1 or `prefillTokens`, padding comes first.
+    public struct Inputs {
+        public let method: String
+        public let padding: Int
+        /// int32 [1, T].
+        public let tokens: [Int32]
+        /// int32 [1, T].
+        public let positions: [Int32]
+        /// One per window, [1, 1, T, past + T] by rows.
+        public let masks: [[Float]]
+    }
+
+    /// The inputs for tokens from a position on; nil if they do not fit.
+    public func inputs(_ tokens: ArraySlice<Int>, at position: Int) -> Inputs? {
+        let count = tokens.count
+        let width = count == 1 ? 1 : prefillTokens
+        guard count >= 1, count <= width, position <= past else { return nil }
+        let padding = width - count
+        let blanks = [Int32](repeating: 0, count: padding)
+        return Inputs(
+            method: count == 1 ? "decode" : "prefill",
+            padding: padding,
+            tokens: blanks + tokens.map { Int32($0) },
+            positions: blanks + (position..<position + count).map { Int32($0) },
+            masks: windows.map { mask(window: $0, at: position, padding: padding, width: width) })
+    }
+
+    /// 0 where a query may look, else the mask value. Padded queries see what the first real one
+    /// sees, so that no row is without a key.
+    private func mask(window: Int, at position: Int, padding: Int, width: Int) -> [Float] {
+        var mask = [Float](repeating: maskValue, count: width * (past + width))
+        for query in 0..<width {
+            let row = max(query - padding, 0) + position
+            for column in 0..<past + width {
+                let isOld = column < past
+                let key = isOld ? column : column - past - padding + position
+                let isReal = isOld ? column < position : column - past >= padding
+                if isReal && key <= row && (window == 0 || key > row - window) {
+                    mask[query * (past + width) + column] = 0
+                }
+            }
+        }
+        return mask
+    }
+}
