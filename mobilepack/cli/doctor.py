@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from mobilepack.cli import options, render
@@ -23,9 +21,9 @@ def command(as_json: bool) -> int:
 
     Ends with exit code 5 when something that a verb needs is missing.
     """
-    from mobilepack.commands.doctor import cache_folders, doctor, probe_runtime
+    from mobilepack.commands.doctor import doctor
 
-    diagnosis = doctor(probe_runtime, Path.cwd(), cache_folders())
+    diagnosis = doctor()
     if as_json:
         checks = render.plain(diagnosis.checks)
         render.document("doctor", {"complete": diagnosis.complete, "checks": checks})

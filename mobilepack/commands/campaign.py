@@ -23,7 +23,6 @@ from mobilepack.contract.campaign import (
     CELLS,
     CampaignFile,
     CampaignModel,
-    CampaignRecipe,
     Cell,
     CellKey,
     MemoryParts,
@@ -345,9 +344,3 @@ def steps_of(measured: Bench) -> tuple[float, ...]:
 
 def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def recipe_words(recipe: CampaignRecipe) -> str:
-    """Return a recipe as the build's options."""
-    named = recipe.model_dump(exclude={"target"}, exclude_none=True)
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in named.items())

@@ -76,23 +76,25 @@ class Diagnosis:
 
 
 def doctor(
-    probe: Callable[[], Runtime],
-    folder: Path,
-    caches: Mapping[str, Path],
+    probe: Callable[[], Runtime] | None = None,
+    folder: Path | None = None,
+    caches: Mapping[str, Path] | None = None,
     qnn: Callable[[], Check] | None = None,
 ) -> Diagnosis:
     """Look at this machine.
 
     Args:
-        probe: Starts the runtime in a child process and reports.
-        folder: Where packages would be written.
-        caches: Cache folders by what they hold.
+        probe: Starts the runtime in a child process and reports; `probe_runtime` by default.
+        folder: Where packages would be written; the current folder by default.
+        caches: Cache folders by what they hold; `cache_folders()` by default.
         qnn: Looks at Qualcomm's libraries; None opens a device with them.
     """
-    checks = [check_python(), *check_packages(), *check_runtime(probe()), check_embedded_model()]
+    runtime = (probe or probe_runtime)()
+    checks = [check_python(), *check_packages(), *check_runtime(runtime), check_embedded_model()]
     checks += [check_qnn() if qnn is None else qnn()]
-    checks += [check_disk(folder), check_memory(), check_cpu()]
-    checks += [check_cache(name, path) for name, path in caches.items()]
+    checks += [check_disk(folder or Path.cwd()), check_memory(), check_cpu()]
+    kept = cache_folders() if caches is None else caches
+    checks += [check_cache(name, path) for name, path in kept.items()]
     checks += [check_uv()]
     return Diagnosis(tuple(checks))
 
