@@ -316,7 +316,11 @@ def _stat(found: object) -> str:
     if median is None:
         return "-"
     low, high = getattr(found, "low", median), getattr(found, "high", median)
-    return f"{median:,.4g} [{low:,.4g}, {high:,.4g}]"
+    return f"{_figures(median)} [{_figures(low)}, {_figures(high)}]"
+
+
+def _figures(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def _paper(name: str) -> list[dict[str, str]]:
