@@ -87,6 +87,9 @@ def command(  # noqa: PLR0913 - one parameter per option
         threads=threads,
         timeout_s=timeout_s,
     )
+    emulated = emulated_text(chosen)
+    if emulated:
+        render.message(emulated)
     with Chat.open(chosen, asked) as chat:
         if as_json:
             text = sys.stdin.read() if prompt is None else prompt
@@ -95,6 +98,15 @@ def command(  # noqa: PLR0913 - one parameter per option
             answer(chat, prompt)
         else:
             converse(chat)
+
+
+def emulated_text(package: Path) -> str:
+    """Return what must be known of the speed of a program that is emulated here, else nothing."""
+    from mobilepack.contract.package import open_package
+
+    if open_package(package).manifest.plan.backend != "qnn":
+        return ""
+    return "on Qualcomm's HTP emulator: seconds per token here, NOT REPRESENTATIVE of any phone"
 
 
 def answer_as_document(chat: Chat, text: str) -> None:

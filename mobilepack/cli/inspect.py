@@ -8,6 +8,8 @@ import click
 
 from mobilepack.cli import options, render
 from mobilepack.cli.compression import compression_text
+from mobilepack.cli.npu import print_npu
+from mobilepack.errors import ExitCode, UsageError
 from mobilepack.models.layer_spec import AttentionSpec
 from mobilepack.models.mla_spec import LatentAttentionSpec
 from mobilepack.models.moe_spec import MoeSpec
@@ -29,14 +31,21 @@ Example
 )
 @options.model_argument
 @options.source_options
+@click.option(
+    "--min-npu-share",
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help="Fail unless a package's delegate runs this share of operators and of weight bytes.",
+)
 @options.json_option
 def command(
     model: str | None,
     model_option: str | None,
     revision: str | None,
     offline: bool,
+    min_npu_share: float | None,
     as_json: bool,
-) -> None:
+) -> int:
     """Show what is in a checkpoint or a package.
 
     MODEL is a checkpoint folder, a GGUF file, a hub id or a package; without one, the embedded
@@ -52,6 +61,29 @@ def command(
         print_checkpoint(view)
     else:
         print_package(view)
+    return _gate(view, min_npu_share)
+
+
+def _gate(view: CheckpointView | PackageView, least: float | None) -> int:
+    """Hold a package against the share that was asked for; returns the exit status."""
+    from mobilepack.commands.inspect import CheckpointView
+    from mobilepack.commands.npu import npu_share
+
+    if least is None:
+        return ExitCode.OK
+    if isinstance(view, CheckpointView):
+        raise UsageError(
+            "share-of-checkpoint",
+            "cannot check --min-npu-share",
+            why=f"{view.source} is a checkpoint; only a package has a delegate",
+            next="build it, and name the package: mobilepack inspect out/qnn --min-npu-share 1",
+        )
+    share = npu_share(view.manifest)
+    verdict = "passed" if share >= least else "failed"
+    render.message(
+        f"{render.status(verdict)}  the delegate runs {share:.1%}, asked for is {least:.1%}"
+    )
+    return ExitCode.OK if share >= least else ExitCode.CHECK_FAILED
 
 
 def mixer_words(mixer: Mixer) -> str:
@@ -137,6 +169,7 @@ def print_package(view: PackageView) -> None:
         f" activations {render.size(memory.activations_bytes)}"
     )
     print_placement(view)
+    print_npu(manifest)
     render.line(f"tokenizer   {', '.join(manifest.tokenizer.files)}")
     render.line(f"licence     {manifest.licence.name or 'not stated'}")
     for parity in view.runs.parity:

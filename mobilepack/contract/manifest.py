@@ -8,6 +8,7 @@ from pydantic import Field
 
 from mobilepack.contract.base import Contract
 from mobilepack.contract.compression import Compression, CompressionReport
+from mobilepack.contract.npu import Npu
 
 LinearRecipe = Literal["fp32", "8da4w", "fp16", "16a8w", "16a4w", "8w", "4w"]
 EmbeddingRecipe = Literal["fp32", "8w", "4w", "fp16", "16w"]
@@ -230,6 +231,8 @@ class Manifest(Contract):
             same or newer ones. None where the delegate is part of ExecuTorch.
         activation_ranges: Least and largest value of each activation that calibration saw, by the
             node of `decode`; empty where activations are not quantised ahead of time.
+        npu: Contexts and traffic of a QNN program; None for other backends and for ExecuTorch's
+            own lowering.
         compression: What became of the weights before they were lowered; None if nothing did.
     """
 
@@ -249,5 +252,6 @@ class Manifest(Contract):
     memory: MemorySplit
     tokenizer: TokenizerInfo
     licence: Licence
+    npu: Npu | None = None
     compression: CompressionReport | None = None
     stages: tuple[StageCost, ...]

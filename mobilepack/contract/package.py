@@ -29,11 +29,13 @@ class Package:
 
     @property
     def program(self) -> Path:
-        """Path of the program.
+        """Path of the program that runs on this machine; on a phone too, unless it has its own.
 
         Raises:
             MissingError: The manifest lists no program, or several.
         """
+        if self.manifest.npu is not None:
+            return self.root / self.manifest.npu.emulator_program
         for name in (MLPACKAGE, ONNX):
             if self.lists(name):
                 return self.root / name
@@ -46,6 +48,12 @@ class Package:
                 next=_NEXT,
             )
         return self.root / found[0]
+
+    @property
+    def phone_program(self) -> Path:
+        """Path of the program that a phone runs; see `program`."""
+        own = None if self.manifest.npu is None else self.manifest.npu.phone_program
+        return self.program if own is None else self.root / own
 
     @property
     def program_bytes(self) -> int:

@@ -104,7 +104,7 @@ def _run(package: Path, plan_path: Path, result_path: Path, emit: Emit) -> None:
         generated=tuple(out.generated),
         timings=tuple(out.timings),
         memory=Memory(before_load_bytes=base, after_load_bytes=loaded, peak_bytes=peak),
-        environment=_environment(opened.threads, conditions),
+        environment=_environment(opened, conditions),
     )
     write_atomically(result_path, result.to_json())
 
@@ -173,12 +173,17 @@ def _loaded(
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """A loaded program, the threads of the pool, and what the load took and did."""
+    """A loaded program, the threads of the pool, and what the load took and did.
+
+    Attributes:
+        emulator: What comes before the machine's name if another chip is emulated.
+    """
 
     step: Step
     threads: int
     load_ns: int
     weight_cache: str
+    emulator: str
 
 
 def _open(bindings: Any, package: Path, plan: RunPlan) -> _Opened:
@@ -191,7 +196,8 @@ def _open(bindings: Any, package: Path, plan: RunPlan) -> _Opened:
     load_ns = time.monotonic_ns() - start
     kept = cache.outcome() if cache else "off"
     step = Refeeding(program, plan.prefill_chunk) if RECURRENT in program.methods else program
-    return _Opened(step, threads, load_ns, kept)
+    emulated = manifest is not None and manifest.plan.backend == "qnn"
+    return _Opened(step, threads, load_ns, kept, "HTP emulator on " if emulated else "")
 
 
 def _weight_cache(program: str) -> WeightCache:
@@ -210,7 +216,7 @@ def _conditions(when: str) -> dict[str, str]:
     }
 
 
-def _environment(threads: int, conditions: dict[str, str]) -> Environment:
+def _environment(opened: _Opened, conditions: dict[str, str]) -> Environment:
     total, _ = machine.memory_bytes()
     libraries = ("executorch", "torch", "numpy")
     fixed = {
@@ -222,9 +228,9 @@ def _environment(threads: int, conditions: dict[str, str]) -> Environment:
     return Environment(
         kind="host",
         representative=False,
-        name=f"{platform.system()} {platform.machine()}",
+        name=f"{opened.emulator}{platform.system()} {platform.machine()}",
         cpu=machine.cpu_name(),
-        threads=threads,
+        threads=opened.threads,
         runtime={name: importlib.metadata.version(name) for name in libraries}
         | {"python": platform.python_version()},
         conditions=conditions | fixed,

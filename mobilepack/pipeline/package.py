@@ -24,6 +24,7 @@ from mobilepack.contract.manifest import (
     TokenizerInfo,
     WeightFormat,
 )
+from mobilepack.contract.npu import Npu
 from mobilepack.models.tokenizer import Tokenizer, write_tokenizer
 from mobilepack.models.weights import LoadedModel
 
@@ -40,6 +41,7 @@ class ProgramFacts:
         static: How to call the methods of the static form.
         runtime_version: As in `Manifest`.
         ranges: `Manifest.activation_ranges`.
+        npu: `Manifest.npu`.
     """
 
     metadata: Mapping[str, int | bool | tuple[int, ...]]
@@ -50,6 +52,7 @@ class ProgramFacts:
     static: StaticForm | None = None
     runtime_version: str | None = None
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    npu: Npu | None = None
 
 
 def copy_companions(model: LoadedModel, tokenizer: Tokenizer, folder: Path) -> None:
@@ -80,6 +83,7 @@ def write_manifest(  # noqa: PLR0913  what a manifest is made of
         static=facts.static,
         runtime_version=facts.runtime_version,
         activation_ranges=dict(facts.ranges),
+        npu=facts.npu,
         metadata=dict(facts.metadata),
         placement=facts.placement,
         weights=facts.weights,

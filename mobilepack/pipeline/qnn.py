@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from mobilepack.contract.manifest import BuildPlan, Recipe
+from mobilepack.contract.npu import Npu, NpuContext, NpuGraph
 from mobilepack.contract.reference import Reference, Rows, Variant
 from mobilepack.errors import UsageError
 from mobilepack.models.weights import LoadedModel
@@ -18,6 +19,7 @@ from mobilepack.pipeline.lower import Counts, MemoryBytes, MetadataValue, progra
 from mobilepack.pipeline.package import PROGRAM, ProgramFacts
 from mobilepack.pipeline.reference import Eager, Passage, record_reference
 from mobilepack.pipeline.stages import Stages
+from mobilepack.soc import load_soc
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from mobilepack.backends.qnn.request import LowerRequest, LowerResult, Precision
 
 LOG = "qnn.log"
+PHONE_PROGRAM = "model.phone.pte"
+"""The program whose methods share their weights."""
+
 CALIBRATION_ROWS = 8
 """Rows of at most 512 tokens; activations' ranges hardly move after two (embedded model: the
 perplexity ratio is 0.9967 with two rows of 256)."""
@@ -108,6 +113,7 @@ def build_qnn(  # noqa: PLR0913  what a build has in hand
             made = run_lowering(request, sdk, log, lambda stage, share: on_share(share))
     finally:
         request.weights.unlink(missing_ok=True)
+    npu = _npu(made, log)
     log.replace(folder / LOG)
     with stages.stage("reference") as on_share:
         key = key_of(
@@ -117,7 +123,7 @@ def build_qnn(  # noqa: PLR0913  what a build has in hand
         reference = record_reference(eager, _EAGER, passages, on_share, find(key))
         keep(key, reference)
         _joined(reference, made).write(folder / "reference")
-    return _facts(model, plan, metadata, made, sdk.version)
+    return replace(_facts(model, plan, metadata, made, sdk.version), npu=npu)
 
 
 def _request(
@@ -139,6 +145,7 @@ def _request(
         owner = owners.setdefault(model.weights.identity(name), name)
         if owner != name:
             shared[name] = owner
+    soc = load_soc(plan.soc_model or "")
     return LowerRequest(
         spec=model.spec,
         weights=folder / _WEIGHTS,
@@ -146,13 +153,15 @@ def _request(
         precision=cast("Precision", plan.recipe.linear),
         max_seq_len=plan.max_seq_len,
         prefill_tokens=plan.prefill_chunk,
-        soc_model=plan.soc_model or "",
+        soc_model=soc.model,
         heads="together",
         rows=rows[:CALIBRATION_ROWS],
         passages=tuple((p.name, p.token_ids) for p in passages),
         metadata=dict(metadata),
         out=folder / PROGRAM,
         lowering=plan.lowering,
+        context_limit_bytes=int(soc.context_limit_gb * 1e9),
+        phone_out=folder / PHONE_PROGRAM if soc.weight_sharing else None,
     )
 
 
@@ -178,6 +187,47 @@ def _joined(reference: Reference, made: LowerResult) -> Reference:
         }
     )
     return Reference(index, rows)
+
+
+def _npu(made: LowerResult, log: Path) -> Npu | None:
+    """Return what is known of the contexts; the compiler's log tells their traffic in order."""
+    from mobilepack.backends.qnn.compile_log import traffic
+
+    if not made.contexts:
+        return None
+    compiled = [
+        (context, method, operators)
+        for context in made.contexts
+        for method, operators in zip(context.methods, context.operators, strict=True)
+    ]
+    found = traffic(log.read_text(errors="replace"))
+    moved = found if len(found) == len(compiled) else [None] * len(compiled)
+    programs = {context.program for context in made.contexts}
+    return Npu(
+        emulator_program=PROGRAM,
+        phone_program=PHONE_PROGRAM if PHONE_PROGRAM in programs else None,
+        contexts=tuple(
+            NpuContext(
+                program=c.program, shard=c.shard, methods=c.methods, bytes=c.bytes, sha256=c.sha256
+            )
+            for c in made.contexts
+        ),
+        graphs=tuple(
+            NpuGraph(
+                program=context.program,
+                shard=context.shard,
+                method=method,
+                operators=operators,
+                read_bytes=None if moves is None else moves.read,
+                write_bytes=None if moves is None else moves.write,
+                spill_bytes=None if moves is None else moves.spill,
+                fill_bytes=None if moves is None else moves.fill,
+            )
+            for (context, method, operators), moves in zip(compiled, moved, strict=True)
+        ),
+        graphs_sha256=made.graphs_sha256,
+        weights_sha256=made.weights_sha256,
+    )
 
 
 def _facts(

@@ -31,6 +31,9 @@ class Operands(Protocol):
     def matrix(self, tensor: Tensor) -> Matrix | _Array:
         """Return a map's matrix; an array is float32 [inputs, outputs]."""
 
+    def matrix_bits(self, tensor: Tensor) -> int:
+        """Return the bits of a matrix's numbers."""
+
     def bias(self, bias: Tensor, x: Tensor, matrix: Tensor) -> tuple[_Array, _Array | None]:
         """Return a bias, and its scales if it is int32."""
 

@@ -85,9 +85,13 @@ class QuantisedConstants:
     def matrix(self, tensor: Tensor) -> Matrix:
         """Return a matrix, quantised at the first call."""
         if tensor.name not in self._matrices:
-            bits = 8 if tensor.name in self._wide else self._bits
-            self._matrices[tensor.name] = quantise_matrix(self.plain.read(tensor), bits)
+            made = quantise_matrix(self.plain.read(tensor), self.bits(tensor))
+            self._matrices[tensor.name] = made
         return self._matrices[tensor.name]
+
+    def bits(self, tensor: Tensor) -> Literal[4, 8]:
+        """Return the bits of a matrix's numbers."""
+        return 8 if tensor.name in self._wide else self._bits
 
     def operands(self, step: Step, codes: Codes) -> dict[str, torch.Tensor]:
         """Return a step's constants for `FakeQuantised`.

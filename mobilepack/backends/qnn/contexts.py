@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,10 @@ class FloatOperands:
         """Return a matrix, float32 [inputs, outputs]."""
         return self._constants.read(tensor).t().contiguous().numpy()
 
+    def matrix_bits(self, tensor: Tensor) -> int:
+        """Return 16: the HTP stores half precision."""
+        return 16
+
     def bias(
         self, bias: Tensor, x: Tensor, matrix: Tensor
     ) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
@@ -102,6 +106,10 @@ class IntegerOperands:
         """Return a matrix."""
         return self._constants.matrix(tensor)
 
+    def matrix_bits(self, tensor: Tensor) -> int:
+        """Return 4 or 8."""
+        return self._constants.bits(tensor)
+
     def bias(
         self, bias: Tensor, x: Tensor, matrix: Tensor
     ) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
@@ -111,10 +119,10 @@ class IntegerOperands:
         return integers.astype(np.int32), scales.numpy()
 
 
-def tensor_kinds(graph: Graph, operands: Operands) -> dict[str, str]:
-    """Return the element type of a method's inputs and outputs."""
+def tensor_kinds(tensors: Iterable[Tensor], operands: Operands) -> dict[str, str]:
+    """Return the element type of what is bound."""
     found = {}
-    for tensor in (*graph.inputs, *graph.outputs):
+    for tensor in tensors:
         code = operands.code(tensor) if tensor.dtype == "float32" else None
         found[tensor.name] = tensor.dtype if code is None else f"uint{code.bits}"
     return found

@@ -8,24 +8,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Literal
 
 from mobilepack.backends.qnn.assemble import Operands
 from mobilepack.backends.qnn.compile import Options
 from mobilepack.backends.qnn.constants import Constants, QuantisedConstants
-from mobilepack.backends.qnn.container import MethodPlan, Part, write_program
-from mobilepack.backends.qnn.contexts import (
-    Compiler,
-    FloatOperands,
-    IntegerOperands,
-    bound_inputs,
-    bound_outputs,
-    tensor_kinds,
-)
+from mobilepack.backends.qnn.contexts import FloatOperands, IntegerOperands
 from mobilepack.backends.qnn.encodings import Codes, Coding, Range, code_of
 from mobilepack.backends.qnn.fake_quantised import FakeQuantised
 from mobilepack.backends.qnn.fast_rows import decoding, fake_quantised_rows
 from mobilepack.backends.qnn.graph import Graph
+from mobilepack.backends.qnn.programs import compile_programs, hashes
 from mobilepack.backends.qnn.request import LowerRequest, LowerResult, mask_value
 from mobilepack.backends.qnn.sequences import Tracer, calibrated
 from mobilepack.contract.manifest import Encoding, Method, StaticForm
@@ -61,10 +55,8 @@ def lower(request: LowerRequest, tell: OnStage, coding: Coding = code_of) -> Low
     )
     if quantised:
         return _quantised(request, form, tracer, graphs, constants, tell, coding)
-    operands = FloatOperands(constants)
-    _compile(request, graphs, operands, tell)
-    methods = _methods(request, graphs)
-    return _result(form, methods, graphs)
+    result = _result(form, _methods(request, graphs), graphs)
+    return _compiled(request, graphs, FloatOperands(constants), result, tell)
 
 
 def _quantised(  # noqa: PLR0913  what `lower` has in hand
@@ -92,27 +84,36 @@ def _quantised(  # noqa: PLR0913  what `lower` has in hand
         tell,
     )
     integers.forget_numbers()
-    _compile(request, graphs, IntegerOperands(integers, codes), tell)
     methods = integer_methods(plain, _encodings(graphs["decode"], codes))
-    return _result(form, methods, graphs, ranges, rows, greedy)
+    result = _result(form, methods, graphs, ranges, rows, greedy)
+    return _compiled(request, graphs, IntegerOperands(integers, codes), result, tell)
 
 
-def _compile(
-    request: LowerRequest, graphs: Mapping[str, Graph], operands: Operands, tell: OnStage
-) -> None:
-    """Compile every method to a context of its own and write the program."""
-    contexts: list[bytes] = []
-    methods: dict[str, MethodPlan] = {}
-    options = Options(request.soc_model, half=request.precision == "fp16")
-    with Compiler(options) as compiler:
-        for name, graph in graphs.items():
-            tell("compile", len(contexts) / len(graphs))
-            part = Part(bound_inputs(graph), bound_outputs(graph), len(contexts))
-            methods[name] = MethodPlan(graph, tensor_kinds(graph, operands), (part,))
-            contexts.append(compiler.context({name: graph}, operands))
-        specification = compiler.compile_spec
-    write_program(request.out, methods, contexts, specification, request.metadata)
-    tell("compile", 1.0)
+def _compiled(
+    request: LowerRequest,
+    graphs: Mapping[str, Graph],
+    operands: Operands,
+    result: LowerResult,
+    tell: OnStage,
+) -> LowerResult:
+    """Write the programs; return the result with what is known of them."""
+    contexts = compile_programs(
+        graphs,
+        operands,
+        Options(request.soc_model, half=request.precision == "fp16"),
+        request.context_limit_bytes,
+        request.metadata,
+        (request.out, request.phone_out),
+        lambda share: tell("compile", share),
+    )
+    of_graphs, of_weights = hashes(graphs, operands)
+    return replace(
+        result,
+        delegates=sum(len(c.methods) for c in contexts if c.program == request.out.name),
+        contexts=contexts,
+        graphs_sha256=of_graphs,
+        weights_sha256=of_weights,
+    )
 
 
 def _methods(request: LowerRequest, graphs: Mapping[str, Graph]) -> tuple[Method, ...]:

@@ -57,6 +57,10 @@ class Graph:
         found = {t.name: t for step in self.steps for t in step.inputs if t.role == "constant"}
         return tuple(found.values())
 
+    def matrices(self) -> frozenset[str]:
+        """Return the names of the constants that linear maps multiply by."""
+        return frozenset(step.inputs[1].name for step in self.steps if step.kind == "linear")
+
     def last_uses(self) -> dict[str, int]:
         """Return for every tensor the index of the last step that reads it."""
         return {t.name: index for index, step in enumerate(self.steps) for t in step.inputs}

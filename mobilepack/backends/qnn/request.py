@@ -51,6 +51,9 @@ class LowerRequest(_Pickled):
         shared: Names of parameters that are another's tensor.
         max_seq_len: Positions of a sequence; the cache holds one less.
         rows: Token ids of the calibration text.
+        context_limit_bytes: Constants of one context at most.
+        phone_out: Where the program goes whose methods share their weights; None where the SoC
+            cannot load such a one.
         passages: Sequences whose logits the fake-quantised model is asked for.
         out: Where the program goes.
     """
@@ -68,6 +71,27 @@ class LowerRequest(_Pickled):
     metadata: dict[str, MetadataValue]
     out: Path
     lowering: Lowering = "fast"
+    context_limit_bytes: int = 4 * 10**9
+    phone_out: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ContextFacts:
+    """A compiled context.
+
+    Attributes:
+        program: Name of the file it is in.
+        methods: Whose graphs it holds, compiled in this order.
+        shard: Which part of the model, from 0 on.
+        operators: Of each graph.
+    """
+
+    program: str
+    methods: tuple[str, ...]
+    shard: int
+    bytes: int
+    sha256: str
+    operators: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +103,9 @@ class LowerResult(_Pickled):
         operators: Inside delegates, all methods.
         fallback: Kernel calls outside, by name.
         ranges: Least and largest value of each observed activation, by the observed node's name.
+        contexts: In the order in which they were compiled.
+        graphs_sha256: Of each method's graph with its encodings.
+        weights_sha256: Of all constants as they were compiled.
         rows: The fake-quantised model's flight-recorder rows: `quantised` and `floor`.
     """
 
@@ -90,3 +117,6 @@ class LowerResult(_Pickled):
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     rows: dict[Variant, Rows] = field(default_factory=dict)
     greedy: tuple[GreedyReference, ...] = ()
+    contexts: tuple[ContextFacts, ...] = ()
+    graphs_sha256: dict[str, str] = field(default_factory=dict)
+    weights_sha256: str = ""

@@ -1,6 +1,7 @@
 """What the HTP emulator computes, in a process with Qualcomm's libraries: `... NAME OUT.npz`.
 
 `products`: accumulators of single maps and products, as integers, beside what eager torch computes.
+`shards`: logits of a tiny model in one context per method and in several.
 `lowerings`: logits of a tiny model's program by the fast lowering and by ExecuTorch's own.
 """
 
@@ -42,6 +43,9 @@ class Given:
     def constant(self, tensor: Tensor) -> Any:
         raise NotImplementedError(tensor.name)
 
+    def matrix_bits(self, tensor: Tensor) -> int:
+        raise NotImplementedError(tensor.name)
+
     def bias(self, bias: Tensor, x: Tensor, matrix: Tensor) -> Any:
         raise NotImplementedError(bias.name)
 
@@ -54,7 +58,7 @@ def computed(
         context = compiler.context({"forward": graph}, given)
         specification = compiler.compile_spec
     part = Part(bound_inputs(graph), bound_outputs(graph), 0)
-    plan = MethodPlan(graph, tensor_kinds(graph, given), (part,))
+    plan = MethodPlan(graph, tensor_kinds((*graph.inputs, *graph.outputs), given), (part,))
     write_program(folder / "one.pte", {"forward": plan}, [context], specification, {})
     return run(folder / "one.pte", "forward", inputs)[0].to(torch.int64)
 
@@ -121,6 +125,20 @@ def lowerings(out: Path) -> None:
     np.savez(out, **found)
 
 
+def shards(out: Path) -> None:
+    """Logits of the same steps from one shard and from several."""
+    from mobilepack.backends.qnn.fast_lowering import lower
+
+    found: dict[str, Any] = {}
+    for name in ("whole", "cut"):
+        request = LowerRequest.load(out.parent / f"{name}.request")
+        result = lower(request, lambda stage, share: None)
+        found[name] = _steps(request, result)
+        found[f"{name}_shards"] = 1 + max(context.shard for context in result.contexts)
+        found[f"{name}_hashes"] = [*result.graphs_sha256.values(), result.weights_sha256]
+    np.savez(out, **found)
+
+
 def executorch_code(low: float, high: float, bits: Literal[8, 16]) -> Code:
     """Return the encoding that ExecuTorch gives a range: any zero point."""
     if bits == 8:
@@ -145,6 +163,7 @@ def _steps(request: LowerRequest, result: LowerResult) -> np.ndarray[Any, Any]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    {"products": products, "lowerings": lowerings}[sys.argv[1]](Path(sys.argv[2]))
+    modes = {"products": products, "lowerings": lowerings, "shards": shards}
+    modes[sys.argv[1]](Path(sys.argv[2]))
     sys.stdout.flush()
     os._exit(0)  # the libraries' own end is not our matter

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tests.models.networks import RandomWeights, random_ids, tiny_spec
 
 pytestmark = pytest.mark.slow
 
+_PROGRAMS = (".phone.pte", ".pte")
 _ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -49,30 +51,54 @@ def test_both_lowerings_make_programs_that_compute_the_same(tmp_path: Path, prec
 
     The limit is verify's: twice the model's floor, its 16-bit roundings made at random.
     """
-    spec = tiny_spec()
-    save_file(dict(RandomWeights(spec)), tmp_path / "weights.safetensors")
-    rows = tuple(random_ids(spec, 32, seed) for seed in (0, 1))
+    asked = request(tmp_path, precision)
     for name in ("fast", "reference"):
-        LowerRequest(
-            spec=spec,
-            weights=tmp_path / "weights.safetensors",
-            shared={},
-            precision=precision,
-            max_seq_len=32,
-            prefill_tokens=8,
-            soc_model="SM8650",
-            heads="together",
-            rows=rows,
-            passages=(("first", rows[0][:9]),),
-            metadata={"get_vocab_size": spec.vocab_size},
-            out=tmp_path / f"{name}.pte",
-            lowering=name,  # type: ignore[arg-type]
-        ).save(tmp_path / f"{name}.request")
+        of_name = replace(asked, out=tmp_path / f"{name}.pte", lowering=name)  # type: ignore[arg-type]
+        of_name.save(tmp_path / f"{name}.request")
     found = emulated("lowerings", tmp_path)
     one, other = found["fast"], found["reference"]
     limit = 1e-6 if precision == "fp16" else 2 * _distance(found, "quantised", "floor")
     assert _apart(one, other) <= limit <= 1e-3
     assert (one.argmax(1) == other.argmax(1)).all()
+
+
+def test_a_model_in_several_contexts_computes_the_same_integers(tmp_path: Path) -> None:
+    asked = request(tmp_path, "16a4w")
+    for name, limit in (("whole", 10**9), ("cut", 1)):
+        replace(
+            asked,
+            out=tmp_path / f"{name}.pte",
+            phone_out=tmp_path / f"{name}.phone.pte",
+            context_limit_bytes=limit,
+        ).save(tmp_path / f"{name}.request")
+    found = emulated("shards", tmp_path)
+    assert (int(found["whole_shards"]), int(found["cut_shards"])) == (1, 2)
+    assert (found["whole"] == found["cut"]).all()
+    assert (found["whole_hashes"] == found["cut_hashes"]).all()
+    assert len(set(found["whole_hashes"])) == 3
+    for name in ("whole", "cut"):  # the tables and matrices are there once, not once per method
+        phone, emulator = ((tmp_path / f"{name}{end}").stat().st_size for end in _PROGRAMS)
+        assert phone < emulator
+
+
+def request(folder: Path, precision: Any) -> LowerRequest:
+    spec = tiny_spec()
+    save_file(dict(RandomWeights(spec)), folder / "weights.safetensors")
+    rows = tuple(random_ids(spec, 32, seed) for seed in (0, 1))
+    return LowerRequest(
+        spec=spec,
+        weights=folder / "weights.safetensors",
+        shared={},
+        precision=precision,
+        max_seq_len=32,
+        prefill_tokens=8,
+        soc_model="SM8650",
+        heads="together",
+        rows=rows,
+        passages=(("first", rows[0][:9]),),
+        metadata={"get_vocab_size": spec.vocab_size},
+        out=folder / "model.pte",
+    )
 
 
 def _distance(found: Any, one: str, other: str) -> float:
