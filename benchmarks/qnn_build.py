@@ -117,16 +117,18 @@ def main() -> None:
     started = datetime.now(UTC).isoformat(timespec="seconds")
     load = os.getloadavg()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    results = [lowered(name) for name in options.shapes]
-    found = {
-        "schema": SCHEMA,
-        "started_utc": started,
-        "host": asdict(describe_host()),
-        "load_average_before": load,
-        "recipe": "16a4w, prefill and decode, emulator's and phone's program",
-        "results": results,
-    }
-    options.out.write_text(json.dumps(found, indent=1) + "\n")
+    results: list[dict[str, Any]] = []
+    for name in options.shapes:
+        results.append(lowered(name))
+        found = {
+            "schema": SCHEMA,
+            "started_utc": started,
+            "host": asdict(describe_host()),
+            "load_average_before": load,
+            "recipe": "16a4w, prefill and decode, emulator's and phone's program",
+            "results": results,
+        }
+        options.out.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

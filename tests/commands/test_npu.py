@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from mobilepack.commands.npu import decode_bound, npu_share
-from mobilepack.contract.manifest import Manifest, Placement
+from mobilepack.contract.base import content_id
+from mobilepack.contract.manifest import BuildPlan, Manifest, Placement
 from mobilepack.contract.npu import Npu, NpuContext, NpuGraph
 from mobilepack.contract.package import open_package
 from tests.packages import toy_package
@@ -52,6 +53,7 @@ def package(tmp_path: Path) -> Path:
     change(root, npu=npu().model_dump())
     data = json.loads((root / "manifest.json").read_text())
     data["plan"] |= {"backend": "qnn", "soc_model": "SM8650"}
+    data["plan_id"] = content_id(BuildPlan.parse(json.dumps(data["plan"]), "plan"))
     (root / "manifest.json").write_text(json.dumps(data))
     return root
 
