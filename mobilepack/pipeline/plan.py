@@ -251,13 +251,6 @@ def qnn_recipe(linear: str, target: Target, choices: Choices) -> Recipe:
                 why=f"on the NPU it is {value} then",
                 next=f"leave --{'q' if name == 'embedding' else ''}{name.replace('_', '-')} out",
             )
-    if choices.group_size:
-        raise UsageError(
-            "group-of-qnn",
-            f"cannot store weights in groups of {choices.group_size} with --recipe {linear}",
-            why="its weights have one scale per row",
-            next="leave --group-size out",
-        )
     soc = soc_for(target, choices)
     if half and soc is not None and not soc.fp16:
         raise UsageError(
@@ -266,7 +259,31 @@ def qnn_recipe(linear: str, target: Target, choices: Choices) -> Recipe:
             why=f"the NPU of the {soc.title} (Hexagon V{soc.hexagon}) computes in integers only",
             next="choose --recipe 16a4w or 16a8w",
         )
-    return Recipe.model_validate({"linear": linear, "group_size": 0, **fixed})
+    group = choices.group_size or 0
+    if group:
+        _check_blocks(linear, group, soc, choices)
+    return Recipe.model_validate({"linear": linear, "group_size": group, **fixed})
+
+
+def _check_blocks(linear: str, group: int, soc: Soc | None, choices: Choices) -> None:
+    """Refuse 4-bit weights in blocks (LPBQ) where they cannot be."""
+    whys = {
+        "its weights have one scale per row": linear != "16a4w",
+        "ExecuTorch's own lowering gives its weights one scale per row": (
+            choices.lowering == "reference"
+        ),
+        "the NPU of this SoC multiplies weights of one scale per row only": (
+            soc is not None and not soc.block_quantisation
+        ),
+    }
+    for why, holds in whys.items():
+        if holds:
+            raise UsageError(
+                "group-of-qnn",
+                f"cannot store weights in groups of {group} with --recipe {linear}",
+                why=why,
+                next="leave --group-size out",
+            )
 
 
 def lengths_for(spec: DecoderSpec, target: Target, choices: Choices) -> tuple[int, int]:

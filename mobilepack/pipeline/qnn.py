@@ -160,6 +160,7 @@ def _request(
         metadata=dict(metadata),
         out=folder / PROGRAM,
         lowering=plan.lowering,
+        block=plan.recipe.group_size,
         context_limit_bytes=int(soc.context_limit_gb * 1e9),
         phone_out=folder / PHONE_PROGRAM if soc.weight_sharing else None,
     )
@@ -285,4 +286,6 @@ def stored_as(name: str, shape: tuple[int, ...], recipe: Recipe) -> tuple[str, i
         return "16w", 16, 1
     if name == "head.weight" or recipe.linear == "16a8w":
         return "16a8w", 8, shape[0]
-    return "16a4w", 4, shape[0]
+    in_blocks = recipe.group_size and shape[1] % recipe.group_size == 0
+    blocks = math.prod(shape) // recipe.group_size if in_blocks else 0
+    return "16a4w", 4, shape[0] + blocks // 4  # a block's scale has a byte

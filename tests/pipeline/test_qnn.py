@@ -58,6 +58,12 @@ def test_the_attached_phone_decides_unless_a_chip_is_named() -> None:
         for_phones(["SM8750", "SM8550"])
 
 
+def test_four_bits_may_have_a_scale_per_block() -> None:
+    made = planned(group_size=64)
+    assert (made.recipe.linear, made.recipe.group_size) == ("16a4w", 64)
+    assert made != planned()
+
+
 def test_half_precision_looks_at_no_text() -> None:
     made = planned(linear="fp16")
     assert made.calibration_sha256 is None
@@ -80,7 +86,9 @@ def test_the_calibration_text_decides_the_plan(tmp_path: Path) -> None:
         ({"linear": "fp16", "soc_model": "SM8350"}, "computes in integers only"),
         ({"kv_cache": "fp16"}, "it is int8 then"),
         ({"embedding": "4w"}, "it is 16w then"),
-        ({"group_size": 32}, "one scale per row"),
+        ({"linear": "16a8w", "group_size": 32}, "one scale per row"),
+        ({"group_size": 32, "lowering": "reference"}, "ExecuTorch's own lowering"),
+        ({"group_size": 32, "soc_model": "SM8350"}, "of one scale per row only"),
         ({"compression": CompressionChoices(calibrate="gptq")}, "4-bit integers"),
     ],
 )
@@ -116,11 +124,14 @@ def test_a_dry_run_shows_the_plan(run: Callable[..., Any], text: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["fp16", "16a4w", "16a8w"])
-def test_a_package_is_built_and_proved_on_the_emulator(tmp_path: Path, recipe: str) -> None:
+@pytest.mark.parametrize(("recipe", "group"), [("fp16", None), ("16a4w", 32), ("16a8w", None)])
+def test_a_package_is_built_and_proved_on_the_emulator(
+    tmp_path: Path, recipe: str, group: int | None
+) -> None:
     """Two layers of the embedded model; both methods, one delegate each, nothing outside."""
     choices = Choices(
         linear=recipe,
+        group_size=group,
         max_seq_len=48,
         prefill_chunk=8,
         compression=CompressionChoices(prune=("layers:2-7",)),
@@ -135,6 +146,15 @@ def test_a_package_is_built_and_proved_on_the_emulator(tmp_path: Path, recipe: s
     assert all(low <= high for low, high in manifest.activation_ranges.values())
     assert (built.folder / "qnn.log").is_file()
     assert not list(built.folder.glob(".*"))
+    npu = manifest.npu
+    assert npu is not None
+    assert [context.methods for context in npu.contexts] == [
+        ("prefill",), ("decode",), ("prefill", "decode"),
+    ]  # fmt: skip
+    assert set(npu.graphs_sha256) == {"prefill", "decode"}
+    table = 2 * 2048 * 256  # of the embedding, where a step reads one row
+    read_whole = sum(form.bytes for form in manifest.weights) - table
+    assert read_whole < (npu.moved_bytes("decode") or 0) < 2 * read_whole
     found = verify(built.folder, VerifyOptions(decode_steps=6))
     failed = [row for row in found.parity.rows if row.status == "failed"]
     assert not failed, json.dumps([row.reason for row in failed])

@@ -99,13 +99,28 @@ class Assembler:
         limits = {"dtype": self._torch.int8, "quant_max": largest, "quant_min": -largest}
         config = {**limits, "axis": 3, "scale_offset": _scale_offsets(found.scales.numpy())}
         encoding = "AXIS_SCALE_OFFSET"
-        if found.bits == 4:
+        if found.block_scales is not None:
+            encoding, config = "BLOCKWISE_EXPANSION", {**limits, **self._blocks(found)}
+        elif found.bits == 4:
             config["bitwidth"] = 4
             encoding = "BW_AXIS_SCALE_OFFSET"
         return self._wrapper(
             tensor.name, "STATIC", "SFIXED_POINT_8", (encoding, config), (1, 1, *integers.shape),
             integers,
         )  # fmt: skip
+
+    def _blocks(self, matrix: Matrix) -> dict[str, Any]:
+        """Return what QNN wants to know of a matrix in blocks, `[1, 1, inputs, outputs]`."""
+        assert matrix.block_scales is not None  # noqa: S101  the caller has asked
+        storage = self._qnn.Qnn_BlockwiseExpansionBlockScaleStorageType_t
+        return {
+            "axis": 3,
+            "num_blocks_per_axis": matrix.block_scales.shape[1],
+            "block_scale_offset": _scale_offsets(matrix.scales.numpy()),
+            "block_scales": matrix.block_scales.flatten().numpy(),
+            "block_scale_bitwidth": 4,
+            "block_storage_type": (storage.QNN_BLOCKWISE_EXPANSION_BITWIDTH_SCALE_STORAGE_8),
+        }
 
     def _bias(self, bias: Tensor, x: Tensor, matrix: Tensor) -> Any:
         array, scales = self._operands.bias(bias, x, matrix)

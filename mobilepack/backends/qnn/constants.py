@@ -9,7 +9,14 @@ from typing import Any, Literal
 
 import torch
 
-from mobilepack.backends.qnn.encodings import Code, Codes, Matrix, Range, quantise_matrix
+from mobilepack.backends.qnn.encodings import (
+    Code,
+    Codes,
+    Matrix,
+    Range,
+    quantise_blocks,
+    quantise_matrix,
+)
 from mobilepack.backends.qnn.graph import Graph, Step, Tensor
 
 _HELD_NUMBERS = 256 * 1024 * 1024
@@ -68,15 +75,23 @@ class Constants:
 class QuantisedConstants:
     """The same constants as the NPU has them."""
 
-    def __init__(self, plain: Constants, wide_rows: frozenset[str], bits: Literal[4, 8]) -> None:
+    def __init__(
+        self,
+        plain: Constants,
+        wide_rows: frozenset[str],
+        bits: Literal[4, 8],
+        block: int = 0,
+    ) -> None:
         """Quantise nothing yet.
 
         Args:
             plain: Where they come from.
             wide_rows: Matrices that have 8 bits whatever `bits` says.
             bits: Of every other matrix.
+            block: Inputs that share a scale in matrices of 4 bits whose inputs it divides; 0 for
+                one scale per output.
         """
-        self.plain = plain
+        self.plain, self._block = plain, block
         self._wide, self._bits = wide_rows, bits
         self._matrices: dict[str, Matrix] = {}
         self._held: dict[str, torch.Tensor] = {}
@@ -85,8 +100,10 @@ class QuantisedConstants:
     def matrix(self, tensor: Tensor) -> Matrix:
         """Return a matrix, quantised at the first call."""
         if tensor.name not in self._matrices:
-            made = quantise_matrix(self.plain.read(tensor), self.bits(tensor))
-            self._matrices[tensor.name] = made
+            bits, weight = self.bits(tensor), self.plain.read(tensor)
+            in_blocks = bits == 4 and self._block and weight.shape[1] % self._block == 0
+            made = quantise_blocks(weight, self._block) if in_blocks else None
+            self._matrices[tensor.name] = made or quantise_matrix(weight, bits)
         return self._matrices[tensor.name]
 
     def bits(self, tensor: Tensor) -> Literal[4, 8]:

@@ -151,15 +151,45 @@ class Matrix:
         integers: int8 [inputs, outputs], as QNN wants them: of 4 bits the upper half is 0.
         scales: float32 [outputs].
         bits: 4 or 8; symmetric, the least integer is left out.
+        block_scales: uint8 [outputs, blocks] of 1 to 16: by what each block of inputs is multiplied
+            before the scale; None where a whole output has one scale.
     """
 
     integers: torch.Tensor
     scales: torch.Tensor
     bits: Literal[4, 8]
+    block_scales: torch.Tensor | None = None
 
     def signed(self) -> torch.Tensor:
-        """Return the integers with their signs, int8 [inputs, outputs]."""
-        return (self.integers ^ 8) - 8 if self.bits == 4 else self.integers
+        """Return the integers that are multiplied, with their signs, int8 [inputs, outputs].
+
+        Those in blocks are expanded to 8 bits, as the HTP does it.
+        """
+        signed = (self.integers ^ 8) - 8 if self.bits == 4 else self.integers
+        if self.block_scales is None:
+            return signed
+        size = len(signed) // self.block_scales.shape[1]
+        return signed * self.block_scales.t().repeat_interleave(size, 0).to(torch.int8)
+
+
+_BLOCK_STEPS = 16  # of a block's scale: 4 bits, 1 to 16 (ExecuTorch's PerBlockParamObserver)
+
+
+def quantise_blocks(weight: torch.Tensor, block: int) -> Matrix:
+    """Quantise `[outputs, inputs]` to 4 bits with a scale per output and one per block of inputs.
+
+    Qualcomm calls it LPBQ: a block's scale is a whole number of sixteenths of its output's largest.
+
+    Args:
+        block: Inputs of a block; divides them.
+    """
+    blocks = weight.view(len(weight), -1, block)
+    wanted = (blocks.abs().amax(2) / 7).clamp_min(_LEAST_WIDTH / 65535)
+    scales = wanted.amax(1) / _BLOCK_STEPS
+    steps = torch.ceil(wanted / scales[:, None] - 1e-4).clamp(1, _BLOCK_STEPS)
+    integers = torch.round(blocks / (steps * scales[:, None])[..., None]).clamp(-7, 7)
+    turned = integers.view(weight.shape).to(torch.int8).t().contiguous()
+    return Matrix(turned & 15, scales, 4, steps.to(torch.uint8))
 
 
 def quantise_matrix(weight: torch.Tensor, bits: Literal[4, 8]) -> Matrix:

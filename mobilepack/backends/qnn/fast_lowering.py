@@ -74,7 +74,7 @@ def _quantised(  # noqa: PLR0913  what `lower` has in hand
     )  # fmt: skip
     codes = Codes(groups, ranges, coding)
     bits: Literal[4, 8] = 4 if request.precision == "16a4w" else 8
-    integers = QuantisedConstants(constants, frozenset({"head.weight"}), bits)
+    integers = QuantisedConstants(constants, frozenset({"head.weight"}), bits, request.block)
     plain = _methods(request, graphs)
     rows, greedy = fake_quantised_rows(
         request,

@@ -54,6 +54,7 @@ class LowerRequest(_Pickled):
         context_limit_bytes: Constants of one context at most.
         phone_out: Where the program goes whose methods share their weights; None where the SoC
             cannot load such a one.
+        block: Inputs that share a scale in 4-bit matrices, 0 for one scale per output.
         passages: Sequences whose logits the fake-quantised model is asked for.
         out: Where the program goes.
     """
@@ -73,6 +74,7 @@ class LowerRequest(_Pickled):
     lowering: Lowering = "fast"
     context_limit_bytes: int = 4 * 10**9
     phone_out: Path | None = None
+    block: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ import torch
 from mobilepack.backends.qnn.compile import Options
 from mobilepack.backends.qnn.container import MethodPlan, Part, write_program
 from mobilepack.backends.qnn.contexts import Compiler, bound_inputs, bound_outputs, tensor_kinds
-from mobilepack.backends.qnn.encodings import Code, Matrix
+from mobilepack.backends.qnn.encodings import Code, Matrix, quantise_blocks, quantise_matrix
 from mobilepack.backends.qnn.fake_quantised import _product
 from mobilepack.backends.qnn.graph import Graph, Step, Tensor
 from mobilepack.backends.qnn.request import LowerRequest, LowerResult
@@ -75,13 +75,14 @@ def products(out: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     found: dict[str, np.ndarray[Any, Any]] = {}
     x = torch.randint(2000, 60000, (1, 1, 5, 96), generator=generator)
-    codes = {"x": Code(1e-3, 33024, 16), "y": Code(2e-4, 32768, 16)}
-    for bits in (4, 8):
-        largest = 2 ** (bits - 1) - 1
-        integers = torch.randint(-largest, largest + 1, (96, 32), generator=generator)
-        stored = integers.to(torch.int8)
-        scales = torch.full((32,), 1e-3 / largest)
-        matrix = Matrix(stored & 15 if bits == 4 else stored, scales, bits)  # type: ignore[arg-type]
+    codes = {"x": Code(1e-3, 33024, 16), "y": Code(3e-6, 32768, 16)}
+    weight = torch.randn(32, 96, generator=generator) * 3e-4
+    matrices = {
+        "4": quantise_matrix(weight, 4),
+        "8": quantise_matrix(weight, 8),
+        "block": quantise_blocks(weight, 32),
+    }
+    for kind, matrix in matrices.items():
         one, two, y = (
             Tensor("x", tuple(x.shape), "float32", "input"),
             Tensor("w", (32, 96), "float32", "constant"),
@@ -89,9 +90,9 @@ def products(out: Path) -> None:
         )
         graph = Graph((one,), (y,), (Step("linear", (one, two), y),))
         have = computed(out.parent, graph, Given(codes, matrix), [x.to(torch.uint16)])
-        accumulators = _product((x - 33024) * 1e-3, integers.float(), 1e-3) * 256
-        wanted = codes["y"].integers(accumulators * (1e-3 * scales))
-        found[f"have_{bits}"], found[f"want_{bits}"] = have.numpy(), wanted.int().numpy()
+        accumulators = _product((x - 33024) * 1e-3, matrix.signed().float(), 1e-3) * 256
+        wanted = codes["y"].integers(accumulators * (1e-3 * matrix.scales))
+        found[f"have_{kind}"], found[f"want_{kind}"] = have.numpy(), wanted.int().numpy()
     keys = torch.randint(0, 256, (1, 2, 96, 7), generator=generator)
     queries = x.reshape(1, 1, 5, 96).repeat(1, 2, 1, 1)
     codes |= {"k": Code(1e-3, 128, 8)}

@@ -36,7 +36,7 @@ def emulated(name: str, folder: Path) -> Any:
 def test_products_are_cut_off_where_we_say(tmp_path: Path) -> None:
     """To the integer but for roundings of exact halves; without the rule they are 2 to 7 beside."""
     found = emulated("products", tmp_path)
-    for kind in ("4", "8", "kv"):
+    for kind in ("4", "8", "block", "kv"):
         have, want = (found[f"{side}_{kind}"].astype(np.int64).ravel() for side in ("have", "want"))
         inside = (want > 0) & (want < 65535)
         assert inside.mean() > 0.5

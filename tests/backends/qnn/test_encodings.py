@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mobilepack.backends.qnn.encodings import Codes, Groups, code_of, quantise_matrix
+from mobilepack.backends.qnn.encodings import (
+    Codes,
+    Groups,
+    code_of,
+    quantise_blocks,
+    quantise_matrix,
+)
 from mobilepack.backends.qnn.fake_quantised import _product
 from mobilepack.backends.qnn.sequences import Tracer
 from tests.models.networks import tiny_spec
@@ -49,6 +55,25 @@ def test_a_matrix_keeps_its_largest_number(bits: int) -> None:
     assert ((numbers - weight).abs() <= matrix.scales[:, None] * 0.5001).all()
     if bits == 4:
         assert 0 <= int(matrix.integers.min()) <= int(matrix.integers.max()) <= 15
+
+
+def test_blocks_lose_less_than_rows() -> None:
+    """A block's scale is the least whole sixteenth that holds its largest number."""
+    generator = torch.Generator().manual_seed(0)
+    spread = torch.logspace(-1, 0.5, 4).repeat_interleave(16)  # blocks of unlike sizes
+    weight = torch.randn(6, 64, generator=generator) * spread
+    by_row, by_block = quantise_matrix(weight, 4), quantise_blocks(weight, 16)
+    errors = [
+        float((matrix.signed().float() * matrix.scales - weight.t()).square().mean())
+        for matrix in (by_row, by_block)
+    ]
+    assert errors[1] < 0.6 * errors[0]
+    steps = by_block.block_scales
+    assert steps is not None
+    assert steps.shape == (6, 4)
+    assert (steps.amax(1) == 16).all()
+    assert int(steps.min()) >= 1
+    assert int(by_block.signed().abs().max()) <= 7 * 16
 
 
 def test_what_is_only_moved_keeps_its_encoding() -> None:
