@@ -73,7 +73,7 @@ class Verdict:
             utc: When the run began.
         """
         plan = self.package.manifest.plan
-        judge = self._judge(_RUNGS[last.device.kind])
+        judge = self.judge(_RUNGS[last.device.kind])
         rows = _with_other_rungs(self._rows(judge, exported, host, last))
         waterfall = Waterfall(judge, self.checks, budget(plan, self.max_ppl_ratio))
         stood = [self._stood_exported(exported), self._stood("host", host)]
@@ -97,7 +97,8 @@ class Verdict:
             levels=levels,
         )
 
-    def _judge(self, rung: Rung) -> Judge:
+    def judge(self, rung: Rung) -> Judge:
+        """Return what holds a rung against the reference."""
         floor, recipe = measured_floor(self.reference), self.package.manifest.plan.recipe.linear
         return Judge(self.reference, rung, floor, self.max_ppl_ratio, recipe)
 
@@ -118,7 +119,7 @@ class Verdict:
     def _exported_rows(self, exported: ExportedRun) -> tuple[ParityRow, ...]:
         if exported.result is None:
             return (not_run("exported", "the whole ladder", exported.reason),)
-        judge, checks = self._judge("exported"), replace(self.checks, whole=())
+        judge, checks = self.judge("exported"), replace(self.checks, whole=())
         if exported.equals == "fp32" and judge.top == "quantised":
             only: dict[Variant, Rows] = {"fp32": self.reference.rows["fp32"]}
             judge = replace(judge, reference=Reference(self.reference.index, only), recipe="fp32")
@@ -133,7 +134,7 @@ class Verdict:
     def _stood(self, where: str, ran: Ran) -> Stood:
         runtime = _RUNTIMES.get((self.package.manifest.plan.backend, where), "")
         task = self.questions.score(ran.result)
-        equals = self._judge("program on host").top
+        equals = self.judge("program on host").top
         return Stood(_RUNGS[ran.device.kind], ran.device.id, runtime, ran.result, equals, task)
 
 

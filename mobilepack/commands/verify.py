@@ -19,6 +19,7 @@ from mobilepack.errors import CheckFailedError, MissingError
 from mobilepack.harness.base import Harness, Limits, OnProgress, silent
 from mobilepack.harness.host import HostHarness
 from mobilepack.metrics.checks import Checks, plan_checks
+from mobilepack.metrics.ladder import Judge
 
 _FEW_PARAMETERS = 20_000_000  # below that a question costs less than a second anywhere
 _QUESTIONS = 8
@@ -125,6 +126,21 @@ class Ladder:
         self._exported: ExportedRun | None = None
         self._on_host: dict[str, RunResult] = {}
 
+    @property
+    def host_result(self) -> RunResult:
+        """What this machine brought back, after `on`."""
+        return next(iter(self._on_host.values()))
+
+    @property
+    def judge(self) -> Judge:
+        """Judges the program on this machine."""
+        return self._verdict().judge("program on host")
+
+    def _verdict(self) -> Verdict:
+        return Verdict(
+            self.package, self.reference, self.checks, self.questions, self.options.max_ppl_ratio
+        )
+
     def on(self, harness: Harness, on_progress: OnProgress = silent) -> VerifyResult:
         """Climb down to one device; raises as `verify` does."""
         folder = new_run_folder(self.package.root, harness.device.id)
@@ -138,11 +154,8 @@ class Ladder:
             folder.write("host_result.json", on_host)
             result = self._run(harness, folder, on_progress)
         folder.write("run_result.json", result)
-        verdict = Verdict(
-            self.package, self.reference, self.checks, self.questions, self.options.max_ppl_ratio
-        )
         stages = (exported, Ran(here.device, on_host), Ran(harness.device, result))
-        parity = verdict.parity(*stages, folder.utc)
+        parity = self._verdict().parity(*stages, folder.utc)
         folder.write("parity.json", parity)
         return VerifyResult(parity, folder.path)
 

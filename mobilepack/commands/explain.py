@@ -1,0 +1,247 @@
+"""verify --explain: which stage, layer and operator is at fault, and why it probably is."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mobilepack.commands.bisect import Bisection, Culprit
+from mobilepack.commands.probing import Call, ProgramProbe
+from mobilepack.commands.tokenizing import tokenizer_fault
+from mobilepack.commands.verify import Ladder, VerifyResult
+from mobilepack.contract.base import write_atomically
+from mobilepack.contract.explanation import Explanation
+from mobilepack.contract.run_plan import Teacher
+from mobilepack.contract.run_result import Row, RunResult
+from mobilepack.errors import CheckFailedError, MobilepackError
+from mobilepack.metrics.compare import as_arrays
+from mobilepack.models.causes import Cause, find_cause
+from mobilepack.models.graph import parameter_names
+from mobilepack.models.layers import node_groups, operator_name, parameter_of
+from mobilepack.models.weights import LoadedModel
+from mobilepack.pipeline.exported import source_model
+
+EXPLANATION = "explanation.json"
+_SUSPICIOUS = 0.02  # of a logit's standard deviation, where no limit says more
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """An explanation; already written to `path`."""
+
+    explanation: Explanation
+    path: Path
+
+    def raise_if_found(self) -> None:
+        """Raise `CheckFailedError` (exit code 3) if something is at fault."""
+        one = self.explanation
+        if one.outcome != "found":
+            return
+        where = ", ".join(text for text in (one.layer, one.operator, one.parameter) if text)
+        raise CheckFailedError(
+            "divergence-found",
+            f"the {one.stage} is at fault" + (f": {where}" if where else ""),
+            why=one.text,
+            next=one.remedy or f"read {self.path}",
+        )
+
+
+def explain(ladder: Ladder, verified: VerifyResult) -> Explained:
+    """Find out why a rung broke, or that none did, and write `explanation.json` beside the parity.
+
+    Args:
+        ladder: Of the package, after it was climbed.
+        verified: What that gave.
+    """
+    explanation = _Explainer(ladder, verified).run()
+    path = verified.folder / EXPLANATION
+    write_atomically(path, explanation.to_json())
+    return Explained(explanation, path)
+
+
+class _Explainer:
+    def __init__(self, ladder: Ladder, verified: VerifyResult) -> None:
+        self._ladder, self._parity = ladder, verified.parity
+        self._folder = verified.folder
+
+    def run(self) -> Explanation:
+        plan = self._ladder.package.manifest.plan
+        try:
+            with source_model(plan) as model:
+                return self._with_model(model)
+        except MobilepackError as err:
+            return self._not_run(f"{err.why}; {err.next}")
+
+    def _with_model(self, model: LoadedModel) -> Explanation:
+        fault = tokenizer_fault(self._ladder.package.root, model.checkpoint.folder)
+        if fault is not None:
+            return self._of_cause("tokenizer", fault)
+        culprit = self._parity.culprit
+        if culprit == "eager quantised":
+            from mobilepack.commands.explain_eager import quantisation_loss
+
+            return quantisation_loss(self._ladder, model, self._blank())
+        if culprit == "exported":
+            return self._blank().model_copy(
+                update={
+                    "outcome": "found",
+                    "stage": "export",
+                    "text": "the exported graph does not compute what the flight recorder holds;"
+                    " everything below inherits that",
+                    "remedy": "build the package again: the recorder may be of other weights",
+                }
+            )
+        if culprit == "program on device" or culprit == "program on emulated arm64":
+            return self._of_device()
+        plan = self._ladder.package.manifest.plan
+        if plan.backend != "xnnpack":
+            from mobilepack.commands.explain_static import explain_static
+
+            return explain_static(self._ladder, model, self._blank())
+        if plan.lowering != "fast":
+            return self._not_run("ExecuTorch's own lowering keeps no record of what lies where")
+        return self._program(model)
+
+    def _program(self, model: LoadedModel) -> Explanation:
+        with tempfile.TemporaryDirectory(prefix="mobilepack-explain-") as folder:
+            probe = ProgramProbe(self._ladder.package, model, Path(folder))
+            try:
+                return self._bisected(probe)
+            finally:
+                probe.close()
+
+    def _bisected(self, probe: ProgramProbe) -> Explanation:
+        bisection = Bisection(probe, suspicious_calls(self._ladder))
+        index = bisection.first_layer()
+        if index is None and self._parity.passed:
+            return self._blank(bisection)
+        # where verify failed though no layer stands out, every layer is looked at, one by one
+        groups = node_groups(probe.exported)
+        candidates = [index] if index is not None else range(len(groups))
+        for one in candidates:
+            found = bisection.culprit(one)
+            if found is not None:
+                return self._found(bisection, found)
+        reason = "every operator computes what its own inputs give, and roundings add up"
+        if index is not None:
+            reason = f"the result of {groups[index].name} diverges, though {reason}"
+        return self._blank(bisection).model_copy(update={"reason": reason})
+
+    def _found(self, bisection: Bisection, found: Culprit) -> Explanation:
+        names = parameter_names(bisection.probe.exported)
+        built = bisection.probe.differences()
+        differences = tuple(dict.fromkeys(_told(text, node) for text, node in built))
+        here = [text for text, node in built if node in found.group.nodes]
+        cause = find_cause(found.evidence) or _unknown(here)
+        return self._blank(bisection).model_copy(
+            update={
+                "outcome": "found",
+                "stage": "lowering",
+                "layer": found.group.name,
+                "operator": operator_name(found.node),
+                "parameter": parameter_of(found.node, names),
+                "call": str(bisection.calls[found.call]),
+                "error": min(found.error, 1e300),
+                "cause": cause.name,
+                "text": cause.text,
+                "remedy": cause.remedy,
+                "explained": cause.explained,
+                "differences": differences,
+            }
+        )
+
+    def _of_device(self) -> Explanation:
+        device = self._parity.device
+        return self._blank().model_copy(
+            update={
+                "outcome": "found",
+                "stage": "device",
+                "cause": "other-kernels",
+                "text": f"the same file computes something else on {device} than on this machine,"
+                " whose program passed",
+                "remedy": "compare ExecuTorch's version there (`mobilepack devices`), and run a"
+                " virtual phone: -d NAME; if that passes, the phone's kernels are at fault",
+            }
+        )
+
+    def _of_cause(self, stage: str, cause: Cause) -> Explanation:
+        return self._blank().model_copy(
+            update={
+                "outcome": "found",
+                "stage": stage,
+                "cause": cause.name,
+                "text": cause.text,
+                "remedy": cause.remedy,
+                "explained": cause.explained,
+            }
+        )
+
+    def _blank(self, bisection: Bisection | None = None) -> Explanation:
+        growth = [] if bisection is None else list(bisection.growth.values())
+        if bisection is not None:
+            order = [group.name for group in node_groups(bisection.probe.exported)]
+            growth.sort(key=lambda one: order.index(one.layer))
+        return Explanation(
+            plan_id=self._parity.plan_id,
+            device=self._parity.device,
+            outcome="no divergence",
+            growth=tuple(g.model_copy(update={"error": min(g.error, 1e300)}) for g in growth),
+            probes=0 if bisection is None else bisection.probe.probes,
+        )
+
+    def _not_run(self, reason: str) -> Explanation:
+        return self._blank().model_copy(update={"outcome": "not run", "reason": reason})
+
+
+def _told(text: str, node: object) -> str:
+    return text if node is None else f"{text} (at {node})"
+
+
+def _unknown(differences: Sequence[str]) -> Cause:
+    if differences:
+        text = "the program is built otherwise than this version of mobilepack builds it: "
+        text += "; ".join(dict.fromkeys(differences))
+        return Cause("other-program", text, "build the package again with this version")
+    text = "no known fault explains these numbers"
+    remedy = "report this with explanation.json; `--lowering reference` takes ExecuTorch's own way"
+    return Cause("unknown", text, remedy)
+
+
+def suspicious_calls(ladder: Ladder) -> list[Call]:
+    """Return every call of the run up to the first wrong one, or the one that is farthest off."""
+    result = ladder.host_result
+    teachers = [item for item in ladder.plan.items if isinstance(item, Teacher)]
+    calls = [
+        Call(number, item.name, item.token_ids, end - count, end)
+        for number, item in enumerate(teachers)
+        for count, end in zip(item.calls, np.cumsum(item.calls).tolist(), strict=True)
+    ]
+    name, position = _wrong_row(ladder, result)
+    last = next(n for n, c in enumerate(calls) if c.name == name and c.end - 1 == position)
+    return calls[: last + 1]
+
+
+def _wrong_row(ladder: Ladder, result: RunResult) -> tuple[str, int]:
+    judge = ladder.judge
+    rows = judge.reference.rows[judge.top]
+    spread = float(rows.sampled.std())
+    limit = judge.limits(1).get("rms_over_std")
+    allowed = limit.value if limit is not None else _SUSPICIOUS
+    worst: tuple[float, Row] | None = None
+    for check in ladder.checks.teachers:
+        start = ladder.reference.offset(check.sequence)
+        for row in (row for row in result.rows if row.item == check.name):
+            if row.non_finite:
+                return row.item, row.position
+            gap = as_arrays([row]).sampled - rows.sampled[start + row.position]
+            error = float(np.sqrt(np.square(gap).mean())) / spread
+            if error > allowed:
+                return row.item, row.position
+            if worst is None or error > worst[0]:
+                worst = (error, row)
+    assert worst is not None  # noqa: S101 - every plan has teacher items
+    return worst[1].item, worst[1].position
