@@ -31,6 +31,7 @@ _OPERATOR_LIMITS = {"linear": 1e-2, "attention": 2e-2}
 """Of a quantised program's operator, against what its own inputs give: int8 steps that fall the
 other way, products in half precision. Measured 1e-4 and 3e-4 on the embedded model."""
 _OPERATOR_EXACT = 2e-5
+_FINITE = 1e30  # any error of numbers that are numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Culprit:
     Attributes:
         call: Number of the first call in which it does not.
         error: Of its result there.
+        unread: Operators between it and what could be read, the first of them at fault as likely.
     """
 
     group: NodeGroup
@@ -47,14 +49,24 @@ class Culprit:
     call: int
     error: float
     evidence: Evidence
+    unread: tuple[Node, ...] = ()
 
 
 @dataclass(slots=True)
 class Bisection:
-    """Looks into one program with one list of calls, of which the last one is wrong."""
+    """Looks into one program.
+
+    Attributes:
+        calls: From the first of the run to some after the wrong one.
+        wrong: Number of the call that is looked into layer by layer.
+        infinite: Whether that call gave NaN or infinities: then only these are looked for, and
+            roundings on the way to them are let pass.
+    """
 
     probe: ProgramProbe
     calls: Sequence[Call]
+    wrong: int
+    infinite: bool = False
     growth: dict[str, Growth] = field(default_factory=dict)
 
     def first_layer(self) -> int | None:
@@ -75,8 +87,8 @@ class Bisection:
     def _diverging(self, groups: Sequence[NodeGroup]) -> list[bool | None]:
         """Say of each layer whether its result diverges; None where it cannot be read."""
         nodes = [group.last for group in groups]
-        last = len(self.calls) - 1
-        values = self.probe.read(nodes, self.calls, frozenset({last}))
+        last = self.wrong
+        values = self.probe.read(nodes, self.calls[: last + 1], frozenset({last}))
         expected = self.probe.reference(nodes, self.calls[last])
         verdicts: list[bool | None] = []
         for group in groups:
@@ -88,6 +100,7 @@ class Bisection:
             limit = max(EXACT, _NOISE_FACTOR * distance(moved, clean))
             if not self.probe.quantisation.group and self.probe.quantisation.kv_cache == "fp32":
                 limit = EXACT
+            limit = _FINITE if self.infinite else limit
             self.growth[group.name] = Growth(layer=group.name, error=error, limit=limit)
             verdicts.append(not error <= limit)
         return verdicts
@@ -110,7 +123,7 @@ class Bisection:
             ran = ExportedCall(session, call.ids[call.start : call.end], call.start, None)
             known: dict[Node, torch.Tensor] = {}
             for node in outside:
-                if node in values:
+                if number in values.get(node, {}):
                     known[node] = values[node][number]
                     ran.give(node, known[node])
             for node in group.nodes:
@@ -118,10 +131,11 @@ class Bisection:
                 if any(one not in known for one in inputs):
                     continue  # nobody knows what it was given
                 made = ran.compute(node)
-                found = values[node][number] if node in values else made
+                read = number in values.get(node, {})
+                found = values[node][number] if read else made
                 known[node] = found
                 ran.give(node, found)
-                if node in values:
+                if read:
                     one = Observation(
                         call.item, call.start, tuple(known[i] for i in inputs), found, made
                     )
@@ -132,10 +146,15 @@ class Bisection:
                 error = distance(one.found, one.expected)
                 if not error <= self._limit(node):
                     seen = self._evidence(group, node, watched[node])
-                    return Culprit(group, node, numbers[node][place], error, seen)
+                    inputs = value_inputs(node, group.nodes)
+                    number = numbers[node][place]
+                    unread = tuple(i for i in inputs if number not in values.get(i, {}))
+                    return Culprit(group, node, number, error, seen, unread)
         return None
 
     def _limit(self, node: Node) -> float:
+        if self.infinite:
+            return _FINITE
         quantised = self.probe.quantisation
         name = operator_name(node)
         exact = not quantised.group if name == "linear" else quantised.kv_cache == "fp32"

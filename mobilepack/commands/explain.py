@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,10 +15,10 @@ from mobilepack.commands.probing import Call, ProgramProbe
 from mobilepack.commands.tokenizing import tokenizer_fault
 from mobilepack.commands.verify import Ladder, VerifyResult
 from mobilepack.contract.base import write_atomically
-from mobilepack.contract.explanation import Explanation
+from mobilepack.contract.explanation import Explanation, Stage
 from mobilepack.contract.run_plan import Teacher
 from mobilepack.contract.run_result import Row, RunResult
-from mobilepack.errors import CheckFailedError, MobilepackError
+from mobilepack.errors import MobilepackError
 from mobilepack.metrics.compare import as_arrays
 from mobilepack.models.causes import Cause, find_cause
 from mobilepack.models.graph import parameter_names
@@ -25,48 +26,31 @@ from mobilepack.models.layers import node_groups, operator_name, parameter_of
 from mobilepack.models.weights import LoadedModel
 from mobilepack.pipeline.exported import source_model
 
+if TYPE_CHECKING:
+    from torch.fx import Node
+
 EXPLANATION = "explanation.json"
 _SUSPICIOUS = 0.02  # of a logit's standard deviation, where no limit says more
 
 
-@dataclass(frozen=True, slots=True)
-class Explained:
-    """An explanation; already written to `path`."""
-
-    explanation: Explanation
-    path: Path
-
-    def raise_if_found(self) -> None:
-        """Raise `CheckFailedError` (exit code 3) if something is at fault."""
-        one = self.explanation
-        if one.outcome != "found":
-            return
-        where = ", ".join(text for text in (one.layer, one.operator, one.parameter) if text)
-        raise CheckFailedError(
-            "divergence-found",
-            f"the {one.stage} is at fault" + (f": {where}" if where else ""),
-            why=one.text,
-            next=one.remedy or f"read {self.path}",
-        )
-
-
-def explain(ladder: Ladder, verified: VerifyResult) -> Explained:
+def explain(ladder: Ladder, verified: VerifyResult) -> VerifyResult:
     """Find out why a rung broke, or that none did, and write `explanation.json` beside the parity.
 
     Args:
         ladder: Of the package, after it was climbed.
         verified: What that gave.
+
+    Returns:
+        The same with the explanation.
     """
     explanation = _Explainer(ladder, verified).run()
-    path = verified.folder / EXPLANATION
-    write_atomically(path, explanation.to_json())
-    return Explained(explanation, path)
+    write_atomically(verified.folder / EXPLANATION, explanation.to_json())
+    return replace(verified, explanation=explanation)
 
 
 class _Explainer:
     def __init__(self, ladder: Ladder, verified: VerifyResult) -> None:
         self._ladder, self._parity = ladder, verified.parity
-        self._folder = verified.folder
 
     def run(self) -> Explanation:
         plan = self._ladder.package.manifest.plan
@@ -80,6 +64,9 @@ class _Explainer:
         fault = tokenizer_fault(self._ladder.package.root, model.checkpoint.folder)
         if fault is not None:
             return self._of_cause("tokenizer", fault)
+        return self._of_rung(model)
+
+    def _of_rung(self, model: LoadedModel) -> Explanation:
         culprit = self._parity.culprit
         if culprit == "eager quantised":
             from mobilepack.commands.explain_eager import quantisation_loss
@@ -95,7 +82,7 @@ class _Explainer:
                     "remedy": "build the package again: the recorder may be of other weights",
                 }
             )
-        if culprit == "program on device" or culprit == "program on emulated arm64":
+        if culprit in ("program on device", "program on emulated arm64"):
             return self._of_device()
         plan = self._ladder.package.manifest.plan
         if plan.backend != "xnnpack":
@@ -115,7 +102,8 @@ class _Explainer:
                 probe.close()
 
     def _bisected(self, probe: ProgramProbe) -> Explanation:
-        bisection = Bisection(probe, suspicious_calls(self._ladder))
+        calls, wrong, infinite = suspicious_calls(self._ladder)
+        bisection = Bisection(probe, calls, wrong, infinite)
         index = bisection.first_layer()
         if index is None and self._parity.passed:
             return self._blank(bisection)
@@ -134,16 +122,17 @@ class _Explainer:
     def _found(self, bisection: Bisection, found: Culprit) -> Explanation:
         names = parameter_names(bisection.probe.exported)
         built = bisection.probe.differences()
-        differences = tuple(dict.fromkeys(_told(text, node) for text, node in built))
+        differences = _told(built)
         here = [text for text, node in built if node in found.group.nodes]
         cause = find_cause(found.evidence) or _unknown(here)
+        node = found.unread[0] if found.unread else found.node
         return self._blank(bisection).model_copy(
             update={
                 "outcome": "found",
                 "stage": "lowering",
                 "layer": found.group.name,
-                "operator": operator_name(found.node),
-                "parameter": parameter_of(found.node, names),
+                "operator": operator_name(node),
+                "parameter": parameter_of(node, names),
                 "call": str(bisection.calls[found.call]),
                 "error": min(found.error, 1e300),
                 "cause": cause.name,
@@ -168,7 +157,7 @@ class _Explainer:
             }
         )
 
-    def _of_cause(self, stage: str, cause: Cause) -> Explanation:
+    def _of_cause(self, stage: Stage, cause: Cause) -> Explanation:
         return self._blank().model_copy(
             update={
                 "outcome": "found",
@@ -197,8 +186,15 @@ class _Explainer:
         return self._blank().model_copy(update={"outcome": "not run", "reason": reason})
 
 
-def _told(text: str, node: object) -> str:
-    return text if node is None else f"{text} (at {node})"
+def _told(built: Sequence[tuple[str, Node | None]]) -> tuple[str, ...]:
+    """Return each kind of difference once, with how often and where it is first."""
+    places: dict[str, list[str]] = {}
+    for text, node in built:
+        places.setdefault(text, []).append("" if node is None else f"near {node}")
+    return tuple(
+        f"{text} ({', '.join(filter(None, (at[0], f'{len(at)} times' if len(at) > 1 else '')))})"
+        for text, at in places.items()
+    )
 
 
 def _unknown(differences: Sequence[str]) -> Cause:
@@ -211,8 +207,15 @@ def _unknown(differences: Sequence[str]) -> Cause:
     return Cause("unknown", text, remedy)
 
 
-def suspicious_calls(ladder: Ladder) -> list[Call]:
-    """Return every call of the run up to the first wrong one, or the one that is farthest off."""
+_EVIDENCE_TOKENS = 64
+"""Tokens after the first wrong call that an operator is watched for: one alone fits any cause."""
+
+
+def suspicious_calls(ladder: Ladder) -> tuple[list[Call], int, bool]:
+    """Return the run's calls, which is the first wrong one, and whether it gave no numbers.
+
+    Of a run without a wrong call it is the one that is farthest off.
+    """
     result = ladder.host_result
     teachers = [item for item in ladder.plan.items if isinstance(item, Teacher)]
     calls = [
@@ -220,12 +223,16 @@ def suspicious_calls(ladder: Ladder) -> list[Call]:
         for number, item in enumerate(teachers)
         for count, end in zip(item.calls, np.cumsum(item.calls).tolist(), strict=True)
     ]
-    name, position = _wrong_row(ladder, result)
-    last = next(n for n, c in enumerate(calls) if c.name == name and c.end - 1 == position)
-    return calls[: last + 1]
+    row = _wrong_row(ladder, result)
+    last = next(n for n, c in enumerate(calls) if (c.name, c.end - 1) == (row.item, row.position))
+    until, tokens = last + 1, 0
+    while until < len(calls) and tokens < _EVIDENCE_TOKENS:
+        tokens += calls[until].end - calls[until].start
+        until += 1
+    return calls[:until], last, row.non_finite > 0
 
 
-def _wrong_row(ladder: Ladder, result: RunResult) -> tuple[str, int]:
+def _wrong_row(ladder: Ladder, result: RunResult) -> Row:
     judge = ladder.judge
     rows = judge.reference.rows[judge.top]
     spread = float(rows.sampled.std())
@@ -236,12 +243,12 @@ def _wrong_row(ladder: Ladder, result: RunResult) -> tuple[str, int]:
         start = ladder.reference.offset(check.sequence)
         for row in (row for row in result.rows if row.item == check.name):
             if row.non_finite:
-                return row.item, row.position
+                return row
             gap = as_arrays([row]).sampled - rows.sampled[start + row.position]
             error = float(np.sqrt(np.square(gap).mean())) / spread
             if error > allowed:
-                return row.item, row.position
+                return row
             if worst is None or error > worst[0]:
                 worst = (error, row)
     assert worst is not None  # noqa: S101 - every plan has teacher items
-    return worst[1].item, worst[1].position
+    return worst[1]

@@ -9,6 +9,7 @@ from pathlib import Path
 from mobilepack.commands.exported import ExportedRun, When, run_exported
 from mobilepack.commands.questions import questions
 from mobilepack.commands.verdict import Ran, Verdict
+from mobilepack.contract.explanation import Explanation
 from mobilepack.contract.package import Package, open_package
 from mobilepack.contract.parity import Parity
 from mobilepack.contract.reference import Reference
@@ -55,10 +56,18 @@ class VerifyResult:
     Attributes:
         folder: `<package>/runs/<device>/<utc>` with parity.json, run_plan.json, run_result.json,
             log.txt.
+        explanation: What `explain` added.
     """
 
     parity: Parity
     folder: Path
+    explanation: Explanation | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether every tolerance was kept, and nothing else was found to be at fault."""
+        found = self.explanation is not None and self.explanation.outcome == "found"
+        return self.parity.passed and not found
 
     def raise_if_failed(self) -> None:
         """Raise `CheckFailedError` (exit code 3) naming the first rung that broke a tolerance."""
@@ -71,6 +80,13 @@ class VerifyResult:
                 why=f"{first.check}: {first.reason}"
                 + (f" (and {len(failed) - 1} more rows)" if len(failed) > 1 else ""),
                 next=f"read {self.folder / 'parity.json'}",
+            )
+        if self.explanation is not None and not self.passed:
+            raise CheckFailedError(
+                "fault-found",
+                f"the package's {self.explanation.stage} is not its checkpoint's",
+                why=self.explanation.text,
+                next=self.explanation.remedy,
             )
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import torch
 
-from mobilepack.backends.xnnpack.lower import Lowering
-from mobilepack.contract.manifest import Manifest
+from mobilepack.backends.xnnpack.lower import Lowered, Lowering
+from mobilepack.contract.manifest import KvCacheRecipe, Manifest
 from mobilepack.contract.package import MANIFEST
 from mobilepack.models.source import Source, View
 from mobilepack.models.spec import DecoderSpec
@@ -51,7 +52,9 @@ class Plant:
     spec: Callable[[DecoderSpec], DecoderSpec] = lambda spec: spec
     weights: Callable[[Source], Source] = lambda weights: weights
     tables: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]] = lambda tables: tables
-    file: Callable[[Path, Lowering], None] = field(default=lambda path, lowering: None)
+    kv_cache: KvCacheRecipe | None = None
+    lowering: Callable[[pytest.MonkeyPatch], None] = lambda patch: None
+    file: Callable[[Path, Lowered], None] = lambda path, lowered: None
 
 
 def plant(good: Path, folder: Path, fault: Plant) -> Path:
@@ -63,15 +66,20 @@ def plant(good: Path, folder: Path, fault: Plant) -> Path:
     spec = fault.spec(model.spec)
     exported = export_decoder(spec, plan.max_seq_len, plan.prefill_chunk)
     identities = {name: model.weights.identity(name) for name in model.weights.names()}
-    lowering = Lowering(exported, plan.recipe, identities, plan.max_seq_len)
-    lowered = lowering.run(runner_metadata(model, plan))
+    recipe = plan.recipe
+    if fault.kv_cache is not None:
+        recipe = recipe.model_copy(update={"kv_cache": fault.kv_cache})
+    with pytest.MonkeyPatch.context() as patch:
+        fault.lowering(patch)
+        lowering = Lowering(exported, recipe, identities, plan.max_seq_len)
+        lowered = lowering.run(runner_metadata(model, plan))
     program = folder / "model.pte"
     program.unlink()
     tables = fault.tables(make_tables(spec, plan.max_seq_len))
     write_program(program, lowered, fault.weights(model.weights), tables, lambda share: None)
     (folder / ".model.journal").unlink()
     model.close()
-    fault.file(program, lowering)
+    fault.file(program, lowered)
     sign(folder, "model.pte")
     return folder
 

@@ -74,9 +74,21 @@ class Alignment:
                 continue
             for one, other in zip(range(a, b), range(c, d), strict=True):
                 self.instructions[one] = other
-                pairs = zip(_args(first[one]), _args(second[other]), strict=True)
-                for value, partner in pairs:
+                for value, partner in self._pairs(one, first[one], second[other]):
                     self.values.setdefault(value, partner)
+
+    def _pairs(self, at: int, mine: object, theirs: object) -> list[tuple[int, int]]:
+        """Return the values that two instructions are given in the same role."""
+        first, second = _args(mine), _args(theirs)
+        if len(first) == len(second):
+            return list(zip(first, second, strict=True))
+        inside = self.inside(at)
+        if inside is None:
+            return []
+        graph = self.expected.graph(mine.delegate_index)  # type: ignore[attr-defined]
+        sides = (_externals(graph), _externals(inside.found))
+        found = ((sides[0].get(a), sides[1].get(b)) for a, b in inside.values.items())
+        return [(first[a], second[b]) for a, b in found if a is not None and b is not None]
 
     def inside(self, instruction: int) -> Inside | None:
         """Return the graphs of a delegate call of the fresh lowering, None if it has no partner."""
@@ -125,10 +137,26 @@ def _signatures(program: ReadProgram) -> list[str]:
             operator = program.plan.operators[call.op_index]
             names.append(f"{operator.name}.{operator.overload} of {len(call.args)}")
         elif isinstance(call, et.DelegateCall):
-            names.append(f"delegate of {len(call.args)}")
+            names.append(f"delegate {_first_key(program.graph(call.delegate_index))}".strip())
         else:
             names.append(type(call).__name__)
     return names
+
+
+def _first_key(graph: xnn.XNNGraph) -> str:
+    """Return the name of a graph's first weight, which says whose it is; empty without any."""
+    return next((one.named_key for one in graph.constant_data if one.named_key), "")
+
+
+def _externals(graph: xnn.XNNGraph) -> dict[int, int]:
+    """Return the external number of each value that has one, by its id."""
+    found = {}
+    for value in graph.xvalues:
+        union = value.xvalue_union
+        tensor = union if isinstance(union, xnn.XNNTensorValue) else union.tensor_value
+        if tensor.external_id != _INVALID:
+            found[tensor.id_out] = tensor.external_id
+    return found
 
 
 def _args(call: object) -> Sequence[int]:

@@ -195,7 +195,7 @@ class Lowering:
             state_bytes=sizes["states"],
             activation_bytes=sizes["activations"],
             workspace_bytes=max(self._workspace, *(part.workspace_bytes for part in parts)),
-            linears=tuple(self._program.linears),
+            linears=tuple(self.program.linears),
         )
 
     # --- which node goes where ---

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mobilepack.backends.xnnpack.layout import Bytes
@@ -30,6 +30,7 @@ class ReadProgram:
     program: et.Program
     base: int
     segment: Callable[[int], bytes]
+    _graphs: dict[int, xnn.XNNGraph] = field(default_factory=dict)
 
     @property
     def plan(self) -> et.ExecutionPlan:
@@ -42,7 +43,12 @@ class ReadProgram:
         return [one.instr_args for one in self.plan.chains[0].instructions]
 
     def graph(self, delegate: int) -> xnn.XNNGraph:
-        """Return the XNNPACK graph of a delegate."""
+        """Return the XNNPACK graph of a delegate; it is read once, so change a copy."""
+        if delegate not in self._graphs:
+            self._graphs[delegate] = self._read(delegate)
+        return self._graphs[delegate]
+
+    def _read(self, delegate: int) -> xnn.XNNGraph:
         blob = self.segment(self.plan.delegates[delegate].processed.index)
         _, _, offset, size = _XNN_HEADER.unpack_from(blob, _XNN_HEADER_AT)
         return deserialize_xnnpack_graph(blob[offset : offset + size])

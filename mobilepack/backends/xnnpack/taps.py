@@ -232,7 +232,7 @@ class _Editor:
     def _give_out(self, instruction: int, value: int) -> int:
         call = self._plan.chains[0].instructions[instruction].instr_args
         if instruction not in self._graphs:
-            self._graphs[instruction] = self._found.graph(call.delegate_index)
+            self._graphs[instruction] = copy.deepcopy(self._found.graph(call.delegate_index))
         graph = self._graphs[instruction]
         tensor = _tensor(graph, value)
         assert tensor is not None  # noqa: S101 - `Taps` has looked

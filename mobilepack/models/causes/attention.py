@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -28,6 +28,7 @@ class Fault:
         slot: How far beside its place a new token is written.
         scale: Factor on the scale of the scores.
         interleaved: Whether queries go to key heads in turn instead of in runs.
+        only: Calls that do it wrong: programs have a branch for one token and one for many.
     """
 
     looks: int = 0
@@ -37,8 +38,20 @@ class Fault:
     scale: float = 1.0
     interleaved: bool = False
     softcap: bool = True
+    only: Literal["", "of one token", "of many tokens"] = ""
+
+    def of(self, tokens: int) -> Fault:
+        """Return what happens in a call of so many tokens."""
+        skipped = {"": False, "of one token": tokens > 1, "of many tokens": tokens == 1}
+        return _RIGHT if skipped[self.only] else self
 
 
+_RIGHT = Fault()
+_CALLS: tuple[Literal["", "of one token", "of many tokens"], ...] = (
+    "",
+    "of one token",
+    "of many tokens",
+)
 _FAULTS: tuple[tuple[str, str, str, Fault], ...] = (
     ("mask-off-by-one", "every query sees the token after it", _MASK, Fault(looks=1)),
     ("mask-off-by-one", "no query sees its own token", _MASK, Fault(looks=-1)),
@@ -83,8 +96,14 @@ def attention(evidence: Evidence) -> Hypotheses:
     for name, text, remedy, fault in _FAULTS:
         if (fault.window and not window) or (not fault.softcap and not softcap):
             continue
-        predicted = torch.cat(list(_replay(evidence, fault)))
-        yield Hypothesis(Cause(name, text, remedy), predicted)
+        for only in _CALLS if _mixed(evidence) else _CALLS[:1]:
+            told = f"{text} in calls {only}" if only else text
+            predicted = torch.cat(_replay(evidence, replace(fault, only=only)))
+            yield Hypothesis(Cause(name, told, remedy), predicted)
+
+
+def _mixed(evidence: Evidence) -> bool:
+    return len({one.found.shape[1] > 1 for one in evidence.observations}) == 2
 
 
 def _replay(evidence: Evidence, fault: Fault) -> list[torch.Tensor]:
@@ -95,8 +114,9 @@ def _replay(evidence: Evidence, fault: Fault) -> list[torch.Tensor]:
     results = []
     for one in evidence.observations:
         q, k, v = (x[0].unflatten(-1, (-1, dim)) for x in one.inputs[:3])
-        _write(caches, (k, v), one.position, fault)
-        results.append(_attend(node, q, caches, one.position, fault))
+        now = fault.of(len(q))
+        _write(caches, (k, v), one.position, now)
+        results.append(_attend(node, q, caches, one.position, now))
     return results
 
 

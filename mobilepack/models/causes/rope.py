@@ -63,7 +63,7 @@ def _fitted(turn: _Turn, cos: torch.Tensor, sin: torch.Tensor) -> Hypotheses:
     theta = math.exp(log_theta * half)
     frequencies = theta ** (-torch.arange(half, dtype=torch.float32) / half)
     angles = places[:, None] * frequencies
-    text = f"its base (theta) is about {theta:.4g}"
+    text = f"its base (theta) is about {theta:.3g}"
     yield Hypothesis(Cause("wrong-rope-base", text, _REMEDY), turn(angles.cos(), angles.sin()))
 
 
