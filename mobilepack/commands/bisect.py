@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mobilepack.commands.probing import Call, ProgramProbe
+from mobilepack.commands.probing import Call, GraphProbe
 from mobilepack.contract.explanation import Growth
 from mobilepack.models.causes import Evidence, Observation
 from mobilepack.models.graph import arguments, fixed, parameter_names
@@ -18,19 +18,15 @@ from mobilepack.models.quantization import fake_quantise_activations
 if TYPE_CHECKING:
     from torch.fx import Node
 
+    from mobilepack.models.exported_session import ExportedSession
+
 _AT_ONCE = 8
 """Layers looked at in one run: each round leaves a ninth of them."""
 
-EXACT = 2e-5
-"""Limit of a layer's result in float32: ten times what 30 layers measured (2.3e-6)."""
 _NOISE_FACTOR = 4.0
 """A layer may move by so many times what noise on the input moves it; `verify` allows twice of the
 logits, whose noise is an average over all layers."""
 
-_OPERATOR_LIMITS = {"linear": 1e-2, "attention": 2e-2}
-"""Of a quantised program's operator, against what its own inputs give: int8 steps that fall the
-other way, products in half precision. Measured 1e-4 and 3e-4 on the embedded model."""
-_OPERATOR_EXACT = 2e-5
 _FINITE = 1e30  # any error of numbers that are numbers
 
 
@@ -63,7 +59,7 @@ class Bisection:
             roundings on the way to them are let pass.
     """
 
-    probe: ProgramProbe
+    probe: GraphProbe
     calls: Sequence[Call]
     wrong: int
     infinite: bool = False
@@ -86,79 +82,52 @@ class Bisection:
 
     def _diverging(self, groups: Sequence[NodeGroup]) -> list[bool | None]:
         """Say of each layer whether its result diverges; None where it cannot be read."""
-        nodes = [group.last for group in groups]
+        ends = [self._end(group) for group in groups]
+        nodes = [node for node in ends if node is not None]
+        if not nodes:
+            return [None] * len(groups)
         last = self.wrong
         values = self.probe.read(nodes, self.calls[: last + 1], frozenset({last}))
         expected = self.probe.reference(nodes, self.calls[last])
         verdicts: list[bool | None] = []
-        for group in groups:
-            if group.last not in values:
+        for group, node in zip(groups, ends, strict=True):
+            if node is None or last not in values.get(node, {}):
                 verdicts.append(None)
                 continue
-            clean, moved = expected[group.last]
-            error = distance(values[group.last][last], clean)
-            limit = max(EXACT, _NOISE_FACTOR * distance(moved, clean))
-            if not self.probe.quantisation.group and self.probe.quantisation.kv_cache == "fp32":
-                limit = EXACT
+            clean, moved = expected[node]
+            error = distance(values[node][last], clean)
+            limit = self.probe.tolerances.layer
+            if self.probe.quantisation.group:
+                limit = max(limit, _NOISE_FACTOR * distance(moved, clean))
             limit = _FINITE if self.infinite else limit
             self.growth[group.name] = Growth(layer=group.name, error=error, limit=limit)
             verdicts.append(not error <= limit)
         return verdicts
 
+    def _end(self, group: NodeGroup) -> Node | None:
+        """Return the last node of a layer that can be read."""
+        return next((n for n in reversed(group.nodes) if self.probe.readable(n)), None)
+
     def culprit(self, index: int) -> Culprit | None:
         """Return the first operator of a layer that does not compute what its inputs give."""
-        from mobilepack.models.exported_session import ExportedCall, ExportedSession
-
-        probe = self.probe
-        groups = node_groups(probe.exported)
-        group, before = groups[index], [n for g in groups[:index] for n in g.nodes]
-        outside = {i for n in group.nodes for i in value_inputs(n, before)}
-        every = frozenset(range(len(self.calls)))
-        values = probe.read([*outside, *group.nodes], self.calls, every)
-        quantised = probe.quantisation
-        session = ExportedSession(probe.exported, probe.model.weights, probe.tables, quantised)
-        watched: dict[Node, list[Observation]] = {}
-        numbers: dict[Node, list[int]] = {}
-        for number, call in enumerate(self.calls):
-            ran = ExportedCall(session, call.ids[call.start : call.end], call.start, None)
-            known: dict[Node, torch.Tensor] = {}
-            for node in outside:
-                if number in values.get(node, {}):
-                    known[node] = values[node][number]
-                    ran.give(node, known[node])
-            for node in group.nodes:
-                inputs = value_inputs(node, [*before, *group.nodes])
-                if any(one not in known for one in inputs):
-                    continue  # nobody knows what it was given
-                made = ran.compute(node)
-                read = number in values.get(node, {})
-                found = values[node][number] if read else made
-                known[node] = found
-                ran.give(node, found)
-                if read:
-                    one = Observation(
-                        call.item, call.start, tuple(known[i] for i in inputs), found, made
-                    )
-                    watched.setdefault(node, []).append(one)
-                    numbers.setdefault(node, []).append(number)
-        for node in group.nodes:
-            for place, one in enumerate(watched.get(node, ())):
+        groups = node_groups(self.probe.exported)
+        before = [node for group in groups[:index] for node in group.nodes]
+        watch = _Watch(self.probe, self.calls, groups[index], before)
+        for node in groups[index].nodes:
+            for number, one in watch.seen.get(node, ()):
                 error = distance(one.found, one.expected)
                 if not error <= self._limit(node):
-                    seen = self._evidence(group, node, watched[node])
-                    inputs = value_inputs(node, group.nodes)
-                    number = numbers[node][place]
-                    unread = tuple(i for i in inputs if number not in values.get(i, {}))
-                    return Culprit(group, node, number, error, seen, unread)
+                    observed = [found for _, found in watch.seen[node]]
+                    evidence = self._evidence(groups[index], node, observed)
+                    unread = watch.unread(node, number)
+                    return Culprit(groups[index], node, number, error, evidence, unread)
         return None
 
     def _limit(self, node: Node) -> float:
         if self.infinite:
             return _FINITE
-        quantised = self.probe.quantisation
-        name = operator_name(node)
-        exact = not quantised.group if name == "linear" else quantised.kv_cache == "fp32"
-        return _OPERATOR_EXACT if exact else _OPERATOR_LIMITS.get(name, _OPERATOR_EXACT)
+        limits = self.probe.tolerances
+        return limits.operators.get(operator_name(node), limits.others)
 
     def _evidence(
         self, group: NodeGroup, node: Node, observations: Sequence[Observation]
@@ -168,7 +137,7 @@ class Bisection:
         probe = self.probe
         names = parameter_names(probe.exported)
         used = [names.get(getattr(argument, "name", ""), "") for argument in arguments(node)]
-        weights, tables = probe.model.weights, probe.tables
+        weights, tables = probe.parameters, probe.tables
         constants = {
             name: tables[name] if name in tables else weights.tensor(name)
             for name in used
@@ -187,6 +156,71 @@ class Bisection:
             head_dim=dims[0] if dims else 0,
             group=group_size,
         )
+
+
+class _Watch:
+    """Every operator of a layer, on the values that the program itself gave it.
+
+    What the program does not show is computed from what it shows; what a layer is given by those
+    before it, and cannot be read, is eager PyTorch's, for those layers are known to be good.
+
+    Attributes:
+        seen: Per node that can be read, the number of each call with what went in and came out.
+    """
+
+    def __init__(
+        self, probe: GraphProbe, calls: Sequence[Call], group: NodeGroup, before: Sequence[Node]
+    ) -> None:
+        from mobilepack.models.exported_session import ExportedSession
+
+        self._group, self._before = group, before
+        self._outside = {i for n in group.nodes for i in value_inputs(n, before)}
+        every = frozenset(range(len(calls)))
+        wanted = [n for n in (*self._outside, *group.nodes) if probe.readable(n)]
+        self._values = probe.read(wanted, calls, every) if wanted else {}
+        given = probe.references(self._outside, calls)
+        self.seen: dict[Node, list[tuple[int, Observation]]] = {}
+        session = ExportedSession(
+            probe.exported, probe.parameters, probe.tables, probe.quantisation
+        )
+        for number, call in enumerate(calls):
+            self._call(session, number, call, {n: pair[0] for n, pair in given[number].items()})
+
+    def _call(
+        self,
+        session: ExportedSession,
+        number: int,
+        call: Call,
+        known: dict[Node, torch.Tensor],
+    ) -> None:
+        from mobilepack.models.exported_session import ExportedCall
+
+        ran = ExportedCall(session, call.ids[call.start : call.end], call.start, None)
+        for node in self._outside:
+            known[node] = self._values.get(node, {}).get(number, known[node])
+            ran.give(node, known[node])
+        for node in self._group.nodes:
+            inputs = value_inputs(node, [*self._before, *self._group.nodes])
+            made = ran.compute(node)
+            found = self._values.get(node, {}).get(number)
+            if found is not None:
+                given = tuple(known[i] for i in inputs)
+                one = Observation(call.item, call.start, given, found, made.reshape(found.shape))
+                self.seen.setdefault(node, []).append((number, one))
+            known[node] = made if found is None else found.reshape(made.shape)
+            ran.give(node, known[node])
+
+    def unread(self, node: Node, number: int) -> tuple[Node, ...]:
+        """Return the operators of the layer before a node that could not be read, first first."""
+        found: list[Node] = []
+        waiting = list(value_inputs(node, self._group.nodes))
+        while waiting:
+            one = waiting.pop(0)
+            if number not in self._values.get(one, {}) and one not in found:
+                found.append(one)
+                waiting += value_inputs(one, self._group.nodes)
+        order = self._group.nodes
+        return tuple(sorted(found, key=order.index))
 
 
 def _spread(inside: Sequence[int]) -> list[int]:

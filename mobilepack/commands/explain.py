@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mobilepack.commands.bisect import Bisection, Culprit
-from mobilepack.commands.probing import Call, ProgramProbe
+from mobilepack.commands.probing import Call, GraphProbe, ProgramProbe
 from mobilepack.commands.tokenizing import tokenizer_fault
 from mobilepack.commands.verify import Ladder, VerifyResult
 from mobilepack.contract.base import write_atomically
 from mobilepack.contract.explanation import Explanation, Stage
+from mobilepack.contract.package import Package
 from mobilepack.contract.run_plan import Teacher
 from mobilepack.contract.run_result import Row, RunResult
 from mobilepack.errors import MobilepackError
@@ -85,23 +86,16 @@ class _Explainer:
         if culprit in ("program on device", "program on emulated arm64"):
             return self._of_device()
         plan = self._ladder.package.manifest.plan
-        if plan.backend != "xnnpack":
-            from mobilepack.commands.explain_static import explain_static
-
-            return explain_static(self._ladder, model, self._blank())
-        if plan.lowering != "fast":
+        if plan.backend == "xnnpack" and plan.lowering != "fast":
             return self._not_run("ExecuTorch's own lowering keeps no record of what lies where")
-        return self._program(model)
-
-    def _program(self, model: LoadedModel) -> Explanation:
         with tempfile.TemporaryDirectory(prefix="mobilepack-explain-") as folder:
-            probe = ProgramProbe(self._ladder.package, model, Path(folder))
+            probe = _probe(self._ladder.package, model, Path(folder))
             try:
                 return self._bisected(probe)
             finally:
                 probe.close()
 
-    def _bisected(self, probe: ProgramProbe) -> Explanation:
+    def _bisected(self, probe: GraphProbe) -> Explanation:
         calls, wrong, infinite = suspicious_calls(self._ladder)
         bisection = Bisection(probe, calls, wrong, infinite)
         index = bisection.first_layer()
@@ -184,6 +178,20 @@ class _Explainer:
 
     def _not_run(self, reason: str) -> Explanation:
         return self._blank().model_copy(update={"outcome": "not run", "reason": reason})
+
+
+def _probe(package: Package, model: LoadedModel, folder: Path) -> GraphProbe:
+    """Return what reads values of a package's program."""
+    backend = package.manifest.plan.backend
+    if backend == "coreml":
+        from mobilepack.commands.probing_static import MilProbe
+
+        return MilProbe(package, model)
+    if backend == "qnn":
+        from mobilepack.commands.probing_static import QnnProbe
+
+        return QnnProbe(package, model, folder)
+    return ProgramProbe(package, model, folder)
 
 
 def _told(built: Sequence[tuple[str, Node | None]]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -42,18 +42,26 @@ Outputs = dict[int, list[npt.NDArray[Any]]]
 class TapRunner:
     """A child that runs tapped programs; use it in a `with`."""
 
-    def __init__(self, log: Path, timeout_s: float = 600.0) -> None:
+    def __init__(
+        self, log: Path, timeout_s: float = 600.0, env: Mapping[str, str] | None = None
+    ) -> None:
         """Start the child.
 
         Args:
             log: What the runtime prints.
             timeout_s: Of one program.
+            env: Of the child; this process' by default.
         """
-        self._child = Child(CHILD, log=log, env=child_env())
+        self._child = Child(CHILD, log=log, env=env or child_env())
         self._log, self._timeout_s = log, timeout_s
 
-    def run(self, program: Path, calls: Sequence[TapCall], method: str = "forward") -> Outputs:
+    def run(self, program: Path, calls: Sequence[TapCall], package: Path | None = None) -> Outputs:
         """Load a program, make the calls in order, and return what they gave.
+
+        Args:
+            program: Its file.
+            calls: In order.
+            package: Of a program in the static form, whose manifest says how it is called.
 
         Raises:
             RunFailedError: The runtime refused the program, died, or took too long.
@@ -62,7 +70,7 @@ class TapRunner:
             out = Path(folder) / "out.npz"
             job = {
                 "program": str(program),
-                "method": method,
+                "package": None if package is None else str(package),
                 "calls": [
                     {"tokens": c.tokens, "position": c.position, "keep": c.keep} for c in calls
                 ],
