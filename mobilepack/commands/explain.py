@@ -103,8 +103,9 @@ class _Explainer:
             return self._blank(bisection)
         # where verify failed though no layer stands out, every layer is looked at, one by one
         groups = node_groups(probe.exported)
-        candidates = [index] if index is not None else range(len(groups))
-        for one in candidates:
+        # a small fault shows in the layer after it: the one before is held against its own inputs
+        near = range(max(0, (index or 0) - 1), (index or 0) + 1)
+        for one in near if index is not None else range(len(groups)):
             found = bisection.culprit(one)
             if found is not None:
                 return self._found(bisection, found)
@@ -118,8 +119,10 @@ class _Explainer:
         built = bisection.probe.differences()
         differences = _told(built)
         here = [text for text, node in built if node in found.group.nodes]
-        cause = find_cause(found.evidence) or _unknown(here)
-        node = found.unread[0] if found.unread else found.node
+        between = tuple(dict.fromkeys(operator_name(node) for node in found.unread))
+        known = find_cause(found.evidence)
+        cause = known or _unknown(here, between)
+        node = found.node if known or not found.unread else found.unread[0]
         return self._blank(bisection).model_copy(
             update={
                 "outcome": "found",
@@ -205,12 +208,14 @@ def _told(built: Sequence[tuple[str, Node | None]]) -> tuple[str, ...]:
     )
 
 
-def _unknown(differences: Sequence[str]) -> Cause:
+def _unknown(differences: Sequence[str], between: Sequence[str]) -> Cause:
     if differences:
         text = "the program is built otherwise than this version of mobilepack builds it: "
         text += "; ".join(dict.fromkeys(differences))
         return Cause("other-program", text, "build the package again with this version")
     text = "no known fault explains these numbers"
+    if between:
+        text += f"; {', '.join(between)} could not be read and may be at fault as well"
     remedy = "report this with explanation.json; `--lowering reference` takes ExecuTorch's own way"
     return Cause("unknown", text, remedy)
 

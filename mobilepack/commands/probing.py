@@ -70,9 +70,9 @@ EXACT = Tolerances(2e-5, {}, 2e-5)
 INTEGERS = Tolerances(2e-5, {"linear": 1e-2, "attention": 2e-2}, 2e-5)
 """8da4w: int8 steps that fall the other way, products in half precision. Measured 1e-4 and 3e-4 on
 the embedded model; a layer's limit is its own noise."""
-HALF = Tolerances(2e-2, {"attention": 2e-2}, 1e-2)
-"""Half precision: 11 bits (5e-4) per operation and some ten operations; measured 3e-3 after eight
-layers of the embedded model."""
+HALF = Tolerances(6e-3, {"attention": 6e-3}, 4e-3)
+"""Half precision: 11 bits (5e-4) per operation and some ten operations; a layer's result was 1.7e-3
+off after eight layers of the embedded model, an operator's 1e-3."""
 COARSE = Tolerances(0.35, {}, 0.35)
 """16a4w and 16a8w, whose rounded weights only the build knew: eager fp32 is all there is."""
 
