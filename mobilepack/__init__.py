@@ -31,12 +31,13 @@ if TYPE_CHECKING:
     )
     from mobilepack.commands.compare import Comparison, compare
     from mobilepack.commands.devices import AdbServer, Inventory, devices, harnesses
+    from mobilepack.commands.explain import explain
     from mobilepack.commands.inspect import inspect
     from mobilepack.commands.plan import Prediction, plan
     from mobilepack.commands.report import Exports, ReportResult
     from mobilepack.commands.report import report as write_report
     from mobilepack.commands.targets import targets
-    from mobilepack.commands.verify import VerifyOptions, VerifyResult, verify
+    from mobilepack.commands.verify import Ladder, VerifyOptions, VerifyResult, verify
     from mobilepack.contract.gate import Gate
     from mobilepack.contract.package import Package, open_package
     from mobilepack.errors import (
@@ -55,11 +56,12 @@ _PLACES = {
     "commands.campaign": ("CampaignOptions", "CampaignResult", "campaign", "read_campaign"),
     "commands.compare": ("Comparison", "compare"),
     "commands.devices": ("AdbServer", "Inventory", "devices", "harnesses"),
+    "commands.explain": ("explain",),
     "commands.inspect": ("inspect",),
     "commands.plan": ("Prediction", "plan"),
     "commands.report": ("Exports", "ReportResult", "write_report"),
     "commands.targets": ("targets",),
-    "commands.verify": ("VerifyOptions", "VerifyResult", "verify"),
+    "commands.verify": ("Ladder", "VerifyOptions", "VerifyResult", "verify"),
     "contract.gate": ("Gate",),
     "contract.package": ("Package", "open_package"),
     "errors": (
@@ -86,6 +88,7 @@ __all__ = [
     "Exports",
     "Gate",
     "Inventory",
+    "Ladder",
     "MissingError",
     "MobilepackError",
     "Package",
@@ -100,6 +103,7 @@ __all__ = [
     "campaign",
     "compare",
     "devices",
+    "explain",
     "harnesses",
     "inspect",
     "open_package",

@@ -123,6 +123,16 @@ class Bisection:
                     return Culprit(groups[index], node, number, error, evidence, unread)
         return None
 
+    def all_states_wrong(self, index: int) -> bool:
+        """Tell whether every value of a layer that can be read diverges in the wrong call."""
+        group = node_groups(self.probe.exported)[index]
+        nodes = [node for node in group.nodes if self.probe.readable(node)]
+        last = self.wrong
+        values = self.probe.read(nodes, self.calls[: last + 1], frozenset({last}))
+        expected = self.probe.reference(nodes, self.calls[last])
+        limit = _FINITE if self.infinite else self.probe.tolerances.layer
+        return all(not distance(values[n][last], expected[n][0]) <= limit for n in values)
+
     def _limit(self, node: Node) -> float:
         if self.infinite:
             return _FINITE

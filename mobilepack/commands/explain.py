@@ -86,6 +86,8 @@ class _Explainer:
         if culprit in ("program on device", "program on emulated arm64"):
             return self._of_device()
         plan = self._ladder.package.manifest.plan
+        if plan.backend not in ("xnnpack", "coreml", "qnn"):
+            return self._not_run(f"nothing reads what happens inside a program for {plan.backend}")
         if plan.backend == "xnnpack" and plan.lowering != "fast":
             return self._not_run("ExecuTorch's own lowering keeps no record of what lies where")
         with tempfile.TemporaryDirectory(prefix="mobilepack-explain-") as folder:
@@ -99,10 +101,12 @@ class _Explainer:
         calls, wrong, infinite = suspicious_calls(self._ladder)
         bisection = Bisection(probe, calls, wrong, infinite)
         index = bisection.first_layer()
-        if index is None and self._parity.passed:
-            return self._blank(bisection)
+        if self._parity.passed:
+            return self._passed(bisection, index)
         # where verify failed though no layer stands out, every layer is looked at, one by one
         groups = node_groups(probe.exported)
+        if probe.only_states and index and bisection.all_states_wrong(index):
+            return self._between(bisection, groups[index - 1].name, groups[index].name)
         # a small fault shows in the layer after it: the one before is held against its own inputs
         near = range(max(0, (index or 0) - 1), (index or 0) + 1)
         for one in near if index is not None else range(len(groups)):
@@ -113,6 +117,37 @@ class _Explainer:
         if index is not None:
             reason = f"the result of {groups[index].name} diverges, though {reason}"
         return self._blank(bisection).model_copy(update={"reason": reason})
+
+    def _passed(self, bisection: Bisection, index: int | None) -> Explanation:
+        """Claim nothing of a program that keeps every tolerance; say what stands out."""
+        blank = self._blank(bisection)
+        if index is None:
+            return blank
+        name = node_groups(bisection.probe.exported)[index].name
+        reason = (
+            f"the result of {name} is beyond its own limit, and every check passes all the same"
+        )
+        return blank.model_copy(update={"reason": reason})
+
+    def _between(self, bisection: Bisection, before: str, after: str) -> Explanation:
+        """Name what lies between the keys and values of two layers."""
+        what = "logits" if after == "head" else "keys and values"
+        return self._blank(bisection).model_copy(
+            update={
+                "outcome": "found",
+                "stage": "lowering",
+                "layer": before,
+                "operator": "attention to feed-forward",
+                "call": str(bisection.calls[bisection.wrong]),
+                "error": min(bisection.growth[after].error, 1e300),
+                "cause": "between-states",
+                "text": f"the keys and values of {before} are right and the {what} of {after} are"
+                " wrong, so what lies between them is: the attention, its output map, the"
+                " feed-forward, or a norm",
+                "remedy": "build the same model with --target xnnpack: there every operator can be"
+                " read; if that passes, the delegate computes it otherwise",
+            }
+        )
 
     def _found(self, bisection: Bisection, found: Culprit) -> Explanation:
         names = parameter_names(bisection.probe.exported)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from mobilepack.commands.probing import COARSE, HALF, Call, GraphProbe, Values
+from mobilepack.commands.probing import COARSE, EMULATED, HALF, Call, GraphProbe, Values
 from mobilepack.contract.package import Package
 from mobilepack.harness.tapping import TapCall, TapRunner
 from mobilepack.models.graph import arguments, operators, parameter_names
@@ -126,6 +126,8 @@ def _by_token(value: torch.Tensor, count: int, node: Node) -> torch.Tensor:
 class QnnProbe(GraphProbe):
     """Takes the keys, values and logits that a QNN program gives anyway, from the HTP emulator."""
 
+    only_states = True
+
     def __init__(self, package: Package, model: LoadedModel, folder: Path) -> None:
         """Open the package's program.
 
@@ -138,7 +140,7 @@ class QnnProbe(GraphProbe):
 
         plan = package.manifest.plan
         half = plan.recipe.linear == "fp16"
-        super().__init__(model, plan, FP32, HALF if half else COARSE)
+        super().__init__(model, plan, FP32, EMULATED if half else COARSE)
         self._package = package
         self._runner = TapRunner(folder / "taps.log", env=environment(package.root))
         nodes = operators(self.exported)

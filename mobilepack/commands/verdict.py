@@ -35,6 +35,7 @@ _RUNTIMES = {
     ("xnnpack", "host"): "XNNPACK",
     ("qnn", "host"): "HTP emulator",
     ("coreml", "host"): "MIL interpreter",
+    ("onnx", "host"): "ONNX Runtime",
     ("xnnpack", "device"): "XNNPACK",
     ("qnn", "device"): "HTP",
     ("coreml", "device"): "Core ML",
