@@ -54,6 +54,12 @@ Example
     help="Fail when PPL(program) / PPL(eager fp32) is above this; without it the target file says.",
 )
 @click.option(
+    "--limits",
+    type=click.Path(path_type=Path),
+    metavar="TOML",
+    help="Target file whose [parity] limits hold; without it those of the package's own target.",
+)
+@click.option(
     "--exported",
     type=click.Choice(["auto", "always", "never"]),
     default="auto",
@@ -81,6 +87,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     threads: int,
     decode_steps: int,
     max_ppl_ratio: float | None,
+    limits: Path | None,
     exported: When,
     questions: int | None,
     explain: bool,
@@ -107,6 +114,7 @@ def command(  # noqa: PLR0913 - one parameter per option
         timeout_s=timeout_s,
         exported=exported,
         questions=questions,
+        limits=limits,
     )
     harnesses = devices.everywhere("verify")
     several = len(folders) > 1

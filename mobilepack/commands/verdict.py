@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import get_args
 
 from mobilepack.commands.exported import ExportedRun
@@ -18,7 +19,7 @@ from mobilepack.metrics.compare import not_run
 from mobilepack.metrics.ladder import Judge
 from mobilepack.metrics.tolerance import Limit, Limits, measured_floor
 from mobilepack.metrics.waterfall import Stood, Waterfall, budget_of
-from mobilepack.target import load_target, target_names
+from mobilepack.target import load_target, read_target, target_names
 
 _RUNGS: dict[DeviceKind, Rung] = {
     "host": "program on host",
@@ -56,6 +57,7 @@ class Verdict:
 
     Attributes:
         max_ppl_ratio: Limit of PPL(program) / PPL(eager fp32); None leaves it to the target file.
+        limits: The target file; None for the package's own, if it is a shipped one.
     """
 
     package: Package
@@ -63,6 +65,7 @@ class Verdict:
     checks: Checks
     questions: Questions
     max_ppl_ratio: float | None
+    limits: Path | None = None
 
     def parity(self, exported: ExportedRun, host: Ran, last: Ran, utc: str) -> Parity:
         """Return the verdict of one device.
@@ -76,7 +79,7 @@ class Verdict:
         plan = self.package.manifest.plan
         judge = self.judge(_RUNGS[last.device.kind])
         rows = _with_other_rungs(self._rows(judge, exported, host, last))
-        waterfall = Waterfall(judge, self.checks, budget(plan, self.max_ppl_ratio))
+        waterfall = Waterfall(judge, self.checks, budget(plan, self.max_ppl_ratio, self.limits))
         stood = [self._stood_exported(exported), self._stood("host", host)]
         if last.result is not host.result:
             stood.append(self._stood("device", last))
@@ -142,18 +145,23 @@ class Verdict:
 LADDER: tuple[Rung, ...] = get_args(Rung)
 
 
-def budget(plan: BuildPlan, max_ppl_ratio: float | None) -> Limits:
-    """Return what a package may lose against eager fp32, by its target file and the user."""
-    name = plan.target.removesuffix(f"-{plan.soc_model}")
+def budget(plan: BuildPlan, max_ppl_ratio: float | None, file: Path | None = None) -> Limits:
+    """Return what a package may lose against eager fp32, by its target file and the user.
+
+    Raises:
+        UsageError: The target file is wrong.
+    """
+    name = str(file) if file is not None else plan.target.removesuffix(f"-{plan.soc_model}")
     allowed: Limits = {}
-    if name in target_names():
-        limits = load_target(name).parity
+    if file is not None or name in target_names():
+        target = load_target(name) if file is None else read_target(file)
+        limits = target.parity
         allowed = budget_of(
             limits.max_ppl_ratio,
             limits.max_kl_mean,
             limits.min_top1_agreement,
             limits.min_sqnr_db,
-            name,
+            target.name,
         )
     if max_ppl_ratio is not None:
         allowed.pop("ppl_ratio_low", None)

@@ -39,6 +39,7 @@ class VerifyOptions:
         exported: Whether the exported graph is run: `auto` does if that costs a minute at most.
         questions: How many questions of `pocket` every level is asked; None: 8 of models that
             answer fast everywhere, none of others.
+        limits: Target file whose `[parity]` holds; None for the package's own target.
     """
 
     threads: int = 0
@@ -47,6 +48,7 @@ class VerifyOptions:
     timeout_s: float = 3600.0
     exported: When = "auto"
     questions: int | None = None
+    limits: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +155,8 @@ class Ladder:
         return self._verdict().judge("program on host")
 
     def _verdict(self) -> Verdict:
-        return Verdict(
-            self.package, self.reference, self.checks, self.questions, self.options.max_ppl_ratio
-        )
+        asked = (self.options.max_ppl_ratio, self.options.limits)
+        return Verdict(self.package, self.reference, self.checks, self.questions, *asked)
 
     def on(self, harness: Harness, on_progress: OnProgress = silent) -> VerifyResult:
         """Climb down to one device; raises as `verify` does."""

@@ -25,6 +25,7 @@ from mobilepack.harness.host import HostHarness
 from mobilepack.models.source import Source
 from mobilepack.models.spec import DecoderSpec
 from mobilepack.pipeline.plan import Choices
+from mobilepack.target import targets_folder
 from tests.explain.faults import Changed, Plant, plant, sign
 from tests.models.checkpoints import make_checkpoint
 
@@ -357,3 +358,21 @@ def test_without_its_checkpoint_nothing_is_claimed(
     assert manifest == (bad / "manifest.json").read_text()
     assert found.outcome == "not run"
     assert "is gone" in found.reason
+
+
+def test_a_recipe_that_is_too_coarse_is_no_fault_of_the_lowering(
+    packages: dict[str, Path], tmp_path: Path
+) -> None:
+    limits = tmp_path / "mine.toml"
+    text = (targets_folder() / "xnnpack.toml").read_text()
+    limits.write_text(text.replace("max_ppl_ratio = 2.0", "min_sqnr_db = 60.0"))
+    options = VerifyOptions(threads=1, exported="never", questions=0, limits=limits)
+    ladder = Ladder(packages["8da4w"], options)
+    result = explain(ladder, ladder.on(HostHarness()))
+    found = result.explanation
+    assert found is not None
+    assert result.parity.culprit == "eager quantised"
+    assert (found.stage, found.operator, found.cause) == ("quantisation", "linear", "coarse-recipe")
+    assert found.parameter.startswith("layers.")
+    errors = [growth.error for growth in found.growth]
+    assert errors[0] < errors[-1] < 1
