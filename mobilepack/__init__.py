@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from mobilepack.commands.devices import AdbServer, Inventory, devices, harnesses
     from mobilepack.commands.doctor import Diagnosis, doctor
     from mobilepack.commands.evaluate import EvalOptions, EvalResult, evaluate
+    from mobilepack.commands.explain import explain
     from mobilepack.commands.inspect import inspect
     from mobilepack.commands.lint import LintView, lint
     from mobilepack.commands.mil import DiffView, Invocation
@@ -127,6 +128,7 @@ _PLACES: dict[str, tuple[str, ...]] = {
         "EvalResult",
         "evaluate",
     ),
+    "commands.explain": ("explain",),
     "commands.inspect": ("inspect",),
     "commands.lint": (
         "LintView",
@@ -242,6 +244,7 @@ __all__ = [
     "devices",
     "doctor",
     "evaluate",
+    "explain",
     "harnesses",
     "inspect",
     "ios_app",

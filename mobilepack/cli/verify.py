@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +12,14 @@ import click
 
 from mobilepack.cli import options, packages, render
 from mobilepack.cli.device_options import Devices, Done, conclude, device_options, on_each
+from mobilepack.cli.explanation import print_explanation
 from mobilepack.cli.progress import steps
 from mobilepack.cli.waterfall import merged, print_waterfall
 from mobilepack.errors import CheckFailedError, ExitCode
 
 if TYPE_CHECKING:
     from mobilepack.commands.exported import When
-    from mobilepack.commands.verify import VerifyOptions, VerifyResult
+    from mobilepack.commands.verify import Ladder, VerifyOptions, VerifyResult
     from mobilepack.contract.parity import Measured, ParityRow
     from mobilepack.harness.base import Harness, Progress
 
@@ -32,6 +33,7 @@ Example
   mobilepack verify
   mobilepack verify out/mine/xnnpack out/mine/qnn --max-ppl-ratio 1.1 --json
   mobilepack verify -d host -d 14141JEC204776
+  mobilepack verify out/mine/xnnpack --explain
 """
 )
 @packages.package_arguments
@@ -52,6 +54,12 @@ Example
     help="Fail when PPL(program) / PPL(eager fp32) is above this; without it the target file says.",
 )
 @click.option(
+    "--limits",
+    type=click.Path(path_type=Path),
+    metavar="TOML",
+    help="Target file whose [parity] limits hold; without it those of the package's own target.",
+)
+@click.option(
     "--exported",
     type=click.Choice(["auto", "always", "never"]),
     default="auto",
@@ -65,6 +73,11 @@ Example
     help="Questions with one right answer that every rung is asked; without it, 8 for models of"
     " at most 20 million parameters.",
 )
+@click.option(
+    "--explain",
+    is_flag=True,
+    help="Find the stage, layer and operator that is at fault, and why it probably is.",
+)
 @click.option("--rows", is_flag=True, help="Print every comparison, not only what broke.")
 @options.timeout_option(3600)
 @options.json_option
@@ -74,8 +87,10 @@ def command(  # noqa: PLR0913 - one parameter per option
     threads: int,
     decode_steps: int,
     max_ppl_ratio: float | None,
+    limits: Path | None,
     exported: When,
     questions: int | None,
+    explain: bool,
     rows: bool,
     timeout_s: float,
     as_json: bool,
@@ -99,12 +114,14 @@ def command(  # noqa: PLR0913 - one parameter per option
         timeout_s=timeout_s,
         exported=exported,
         questions=questions,
+        limits=limits,
     )
     harnesses = devices.everywhere("verify")
     several = len(folders) > 1
     outcomes: list[Done[VerifyResult]] = []
     for folder in folders:
-        done = _verified(folder, asked, harnesses, quiet=as_json, named=bool(devices.names))
+        how = _How(asked, bool(devices.names), explain)
+        done = _verified(folder, how, harnesses, quiet=as_json)
         outcomes += [replace(d, device=f"{folder} on {d.device}") if several else d for d in done]
         if not as_json:
             _print_waterfall(done, folder if several else None)
@@ -112,26 +129,32 @@ def command(  # noqa: PLR0913 - one parameter per option
     def shown(result: VerifyResult) -> int:
         if not as_json:
             print_result(result, rows=rows)
+            if result.explanation is not None:
+                print_explanation(result.explanation)
         if len(outcomes) == 1 and not as_json:
             result.raise_if_failed()
-        return ExitCode.OK if result.parity.passed else CheckFailedError.exit_code
+        return ExitCode.OK if result.passed else CheckFailedError.exit_code
 
     return conclude("verify", outcomes, shown, as_json=as_json)
 
 
+@dataclass(frozen=True, slots=True)
+class _How:
+    """What was asked for; `named`: the devices, which then must work."""
+
+    options: VerifyOptions
+    named: bool
+    explain: bool
+
+
 def _verified(
-    package: Path,
-    asked: VerifyOptions,
-    harnesses: tuple[Harness, ...],
-    *,
-    quiet: bool,
-    named: bool,
+    package: Path, how: _How, harnesses: tuple[Harness, ...], *, quiet: bool
 ) -> list[Done[VerifyResult]]:
     """Verify one package on every device; one that nobody named may be unable to."""
     from mobilepack.commands.verify import Ladder
 
     with steps("verify", quiet=quiet) as progress:
-        ladder = Ladder(package, asked)
+        ladder = Ladder(package, how.options)
 
         def work(harness: Harness) -> VerifyResult:
             before = f"{harness.device.id}: " if len(harnesses) > 1 else ""
@@ -142,11 +165,24 @@ def _verified(
             return ladder.on(harness, tell)
 
         outcomes = on_each(harnesses, work)
-    kept = outcomes if named else [one for one in outcomes if one.error is None]
+    kept = outcomes if how.named else [one for one in outcomes if one.error is None]
     for one in outcomes if kept != outcomes and kept else []:
         if one.error is not None:
             render.message(f"not run  {one.device}: {one.error}")
-    return kept or outcomes
+    return _explained(ladder, kept or outcomes) if how.explain else kept or outcomes
+
+
+def _explained(ladder: Ladder, outcomes: list[Done[VerifyResult]]) -> list[Done[VerifyResult]]:
+    """Explain the first device that failed, or the first one."""
+    from mobilepack.commands.explain import explain
+
+    ran = [one for one in outcomes if one.result is not None]
+    ran.sort(key=lambda one: one.result is not None and one.result.parity.passed)
+    for one in ran[:1]:
+        if one.result is not None:
+            found = replace(one, result=explain(ladder, one.result))
+            return [found if other is one else other for other in outcomes]
+    return outcomes
 
 
 def _print_waterfall(outcomes: list[Done[VerifyResult]], package: Path | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import get_args
 
 from mobilepack.commands.exported import ExportedRun
@@ -18,7 +19,7 @@ from mobilepack.metrics.compare import not_run
 from mobilepack.metrics.ladder import Judge
 from mobilepack.metrics.tolerance import Limit, Limits, measured_floor
 from mobilepack.metrics.waterfall import Stood, Waterfall, budget_of
-from mobilepack.target import load_target, target_names
+from mobilepack.target import load_target, read_target, target_names
 
 _RUNGS: dict[DeviceKind, Rung] = {
     "host": "program on host",
@@ -56,6 +57,7 @@ class Verdict:
 
     Attributes:
         max_ppl_ratio: Limit of PPL(program) / PPL(eager fp32); None leaves it to the target file.
+        limits: The target file; None for the package's own, if it is a shipped one.
     """
 
     package: Package
@@ -63,6 +65,7 @@ class Verdict:
     checks: Checks
     questions: Questions
     max_ppl_ratio: float | None
+    limits: Path | None = None
 
     def parity(self, exported: ExportedRun, host: Ran, last: Ran, utc: str) -> Parity:
         """Return the verdict of one device.
@@ -74,9 +77,9 @@ class Verdict:
             utc: When the run began.
         """
         plan = self.package.manifest.plan
-        judge = self._judge(_RUNGS[last.device.kind])
+        judge = self.judge(_RUNGS[last.device.kind])
         rows = _with_other_rungs(self._rows(judge, exported, host, last))
-        waterfall = Waterfall(judge, self.checks, budget(plan, self.max_ppl_ratio))
+        waterfall = Waterfall(judge, self.checks, budget(plan, self.max_ppl_ratio, self.limits))
         stood = [self._stood_exported(exported), self._stood("host", host)]
         if last.result is not host.result:
             stood.append(self._stood("device", last))
@@ -98,7 +101,8 @@ class Verdict:
             levels=levels,
         )
 
-    def _judge(self, rung: Rung) -> Judge:
+    def judge(self, rung: Rung) -> Judge:
+        """Return what holds a rung against the reference."""
         floor, recipe = measured_floor(self.reference), self.package.manifest.plan.recipe.linear
         return Judge(self.reference, rung, floor, self.max_ppl_ratio, recipe)
 
@@ -119,7 +123,7 @@ class Verdict:
     def _exported_rows(self, exported: ExportedRun) -> tuple[ParityRow, ...]:
         if exported.result is None:
             return (not_run("exported", "the whole ladder", exported.reason),)
-        judge, checks = self._judge("exported"), replace(self.checks, whole=())
+        judge, checks = self.judge("exported"), replace(self.checks, whole=())
         if exported.equals == "fp32" and judge.top == "quantised":
             only: dict[Variant, Rows] = {"fp32": self.reference.rows["fp32"]}
             judge = replace(judge, reference=Reference(self.reference.index, only), recipe="fp32")
@@ -134,25 +138,30 @@ class Verdict:
     def _stood(self, where: str, ran: Ran) -> Stood:
         runtime = _RUNTIMES.get((self.package.manifest.plan.backend, where), "")
         task = self.questions.score(ran.result)
-        equals = self._judge("program on host").top
+        equals = self.judge("program on host").top
         return Stood(_RUNGS[ran.device.kind], ran.device.id, runtime, ran.result, equals, task)
 
 
 LADDER: tuple[Rung, ...] = get_args(Rung)
 
 
-def budget(plan: BuildPlan, max_ppl_ratio: float | None) -> Limits:
-    """Return what a package may lose against eager fp32, by its target file and the user."""
-    name = plan.target.removesuffix(f"-{plan.soc_model}")
+def budget(plan: BuildPlan, max_ppl_ratio: float | None, file: Path | None = None) -> Limits:
+    """Return what a package may lose against eager fp32, by its target file and the user.
+
+    Raises:
+        UsageError: The target file is wrong.
+    """
+    name = str(file) if file is not None else plan.target.removesuffix(f"-{plan.soc_model}")
     allowed: Limits = {}
-    if name in target_names():
-        limits = load_target(name).parity
+    if file is not None or name in target_names():
+        target = load_target(name) if file is None else read_target(file)
+        limits = target.parity
         allowed = budget_of(
             limits.max_ppl_ratio,
             limits.max_kl_mean,
             limits.min_top1_agreement,
             limits.min_sqnr_db,
-            name,
+            target.name,
         )
     if max_ppl_ratio is not None:
         allowed.pop("ppl_ratio_low", None)

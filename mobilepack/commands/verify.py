@@ -9,6 +9,7 @@ from pathlib import Path
 from mobilepack.commands.exported import ExportedRun, When, run_exported
 from mobilepack.commands.questions import questions
 from mobilepack.commands.verdict import Ran, Verdict
+from mobilepack.contract.explanation import Explanation
 from mobilepack.contract.package import Package, open_package
 from mobilepack.contract.parity import Parity
 from mobilepack.contract.reference import Reference
@@ -19,6 +20,7 @@ from mobilepack.errors import CheckFailedError, MissingError
 from mobilepack.harness.base import Harness, Limits, OnProgress, silent
 from mobilepack.harness.host import HostHarness
 from mobilepack.metrics.checks import Checks, plan_checks
+from mobilepack.metrics.ladder import Judge
 
 _FEW_PARAMETERS = 20_000_000  # below that a question costs less than a second anywhere
 _QUESTIONS = 8
@@ -37,6 +39,7 @@ class VerifyOptions:
         exported: Whether the exported graph is run: `auto` does if that costs a minute at most.
         questions: How many questions of `pocket` every level is asked; None: 8 of models that
             answer fast everywhere, none of others.
+        limits: Target file whose `[parity]` holds; None for the package's own target.
     """
 
     threads: int = 0
@@ -45,6 +48,7 @@ class VerifyOptions:
     timeout_s: float = 3600.0
     exported: When = "auto"
     questions: int | None = None
+    limits: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +58,18 @@ class VerifyResult:
     Attributes:
         folder: `<package>/runs/<device>/<utc>` with parity.json, run_plan.json, run_result.json,
             log.txt.
+        explanation: What `explain` added.
     """
 
     parity: Parity
     folder: Path
+    explanation: Explanation | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether every tolerance was kept, and nothing else was found to be at fault."""
+        found = self.explanation is not None and self.explanation.outcome == "found"
+        return self.parity.passed and not found
 
     def raise_if_failed(self) -> None:
         """Raise `CheckFailedError` (exit code 3) naming the first rung that broke a tolerance."""
@@ -70,6 +82,13 @@ class VerifyResult:
                 why=f"{first.check}: {first.reason}"
                 + (f" (and {len(failed) - 1} more rows)" if len(failed) > 1 else ""),
                 next=f"read {self.folder / 'parity.json'}",
+            )
+        if self.explanation is not None and not self.passed:
+            raise CheckFailedError(
+                "fault-found",
+                f"the package's {self.explanation.stage} is not its checkpoint's",
+                why=self.explanation.text,
+                next=self.explanation.remedy,
             )
 
 
@@ -125,6 +144,20 @@ class Ladder:
         self._exported: ExportedRun | None = None
         self._on_host: dict[str, RunResult] = {}
 
+    @property
+    def host_result(self) -> RunResult:
+        """What this machine brought back, after `on`."""
+        return next(iter(self._on_host.values()))
+
+    @property
+    def judge(self) -> Judge:
+        """Judges the program on this machine."""
+        return self._verdict().judge("program on host")
+
+    def _verdict(self) -> Verdict:
+        asked = (self.options.max_ppl_ratio, self.options.limits)
+        return Verdict(self.package, self.reference, self.checks, self.questions, *asked)
+
     def on(self, harness: Harness, on_progress: OnProgress = silent) -> VerifyResult:
         """Climb down to one device; raises as `verify` does."""
         folder = new_run_folder(self.package.root, harness.device.id)
@@ -138,11 +171,8 @@ class Ladder:
             folder.write("host_result.json", on_host)
             result = self._run(harness, folder, on_progress)
         folder.write("run_result.json", result)
-        verdict = Verdict(
-            self.package, self.reference, self.checks, self.questions, self.options.max_ppl_ratio
-        )
         stages = (exported, Ran(here.device, on_host), Ran(harness.device, result))
-        parity = verdict.parity(*stages, folder.utc)
+        parity = self._verdict().parity(*stages, folder.utc)
         folder.write("parity.json", parity)
         return VerifyResult(parity, folder.path)
 

@@ -27,6 +27,7 @@ def contracts() -> dict[str, type[Contract]]:
     from mobilepack.contract.bench import Bench
     from mobilepack.contract.campaign import CampaignFile, Cell
     from mobilepack.contract.evaluation import Evaluation
+    from mobilepack.contract.explanation import Explanation
     from mobilepack.contract.manifest import Manifest
     from mobilepack.contract.parity import Parity
     from mobilepack.contract.placement import Placement
@@ -40,6 +41,7 @@ def contracts() -> dict[str, type[Contract]]:
         "campaign": CampaignFile,
         "campaign_cell": Cell,
         "evaluation": Evaluation,
+        "explanation": Explanation,
         "manifest": Manifest,
         "parity": Parity,
         "placement": Placement,

@@ -81,7 +81,7 @@ def _end_with_parent(done: threading.Event) -> None:
 def _run(package: Path, plan_path: Path, result_path: Path, emit: Emit) -> None:
     raw = plan_path.read_bytes()
     plan = RunPlan.parse(raw, str(plan_path))
-    bindings = _import_runtime()
+    bindings = import_runtime()
     conditions = _conditions("before")
     since_load = machine.reset_peak()
     base = machine.resident_bytes()
@@ -111,12 +111,12 @@ def _run(package: Path, plan_path: Path, result_path: Path, emit: Emit) -> None:
 
 def _serve(package: Path, plan_path: Path, emit: Emit) -> None:
     plan = RunPlan.read(plan_path)
-    opened = _open(_import_runtime(), package, plan)
+    opened = _open(import_runtime(), package, plan)
     emit(talk.Loaded(load_ns=opened.load_ns, threads=opened.threads))
     serve(opened.step, plan.prefill_chunk, emit, LineReader(0))
 
 
-def _import_runtime() -> Any:
+def import_runtime() -> Any:
     """Load the runtime's bindings and the operators that programs use beside the delegate.
 
     The public modules (`executorch.runtime`, `...custom_ops.custom_ops`) do the same and import the

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mobilepack.contract.manifest import Manifest
 from mobilepack.harness.runner import Logits, TokenArray
 from mobilepack.models.static_session import StaticSession
+
+if TYPE_CHECKING:
+    from mobilepack.mil.execute import Observer
 
 
 class MilProgram:
@@ -16,6 +19,7 @@ class MilProgram:
 
     Attributes:
         methods: Names of all functions.
+        observe: Shown every value of every call, see `Interpreter.run`.
     """
 
     def __init__(self, path: Path, manifest: Manifest, threads: int) -> None:
@@ -32,10 +36,12 @@ class MilProgram:
         self._inputs = {m.name: [t.name for t in m.inputs] for m in manifest.methods}
         self.methods = frozenset(self._inputs)
         self._session = StaticSession(manifest.static, manifest.methods, self._run)
+        self.observe: Observer | None = None
 
     def _run(self, name: str, inputs: Sequence[Any]) -> list[Any]:
         given = dict(zip(self._inputs[name], inputs, strict=True))
-        return [output.numpy() for output in self._interpreter.run(given, name).values()]
+        made = self._interpreter.run(given, name, observe=self.observe)
+        return [output.numpy() for output in made.values()]
 
     def __call__(self, tokens: TokenArray, position: int) -> Logits:
         """Feed tokens [S] from a position on; return the last one's logits [V]."""

@@ -18,6 +18,7 @@ class StaticProgram:
 
     Attributes:
         methods: Names of all methods.
+        last: Outputs of the last call; the next one overwrites them.
     """
 
     def __init__(self, bindings: Any, path: Path, manifest: Manifest) -> None:
@@ -38,12 +39,15 @@ class StaticProgram:
         names = [method.name for method in manifest.methods]
         self._loaded = {name: program.load_method(name) for name in names}
         self.methods = frozenset(names)
+        self.last: list[Any] = []
         self._session = StaticSession(manifest.static, manifest.methods, self._run)
 
     def _run(self, name: str, inputs: Sequence[Any]) -> list[Any]:
         tensors = tuple(self._tensor(np.ascontiguousarray(array)) for array in inputs)
         # Not cloned: the session copies what it keeps before the next call overwrites it.
-        return [output.numpy() for output in self._loaded[name](tensors, clone_outputs=False)]
+        made = self._loaded[name](tensors, clone_outputs=False)
+        self.last = [output.numpy() for output in made]
+        return self.last
 
     def __call__(self, tokens: TokenArray, position: int) -> Logits:
         """Feed tokens [S] from a position on; return the last one's logits [V]."""

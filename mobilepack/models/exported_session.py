@@ -60,7 +60,7 @@ class ExportedSession:
     ) -> npt.NDArray[np.float32]:
         """Feed tokens [S] from a position on; return the last one's logits [V]."""
         with torch.no_grad():
-            (logits,) = _Call(self, tuple(tokens.tolist()), position, on_value).run(
+            (logits,) = ExportedCall(self, tuple(tokens.tolist()), position, on_value).run(
                 lambda share: None
             )
         result: npt.NDArray[np.float32] = logits.numpy()
@@ -78,7 +78,7 @@ class ExportedSession:
         return self.weights[name]
 
 
-class _Call(Walk):
+class ExportedCall(Walk):
     """One call of one lane, with states that stay."""
 
     def __init__(
@@ -96,6 +96,17 @@ class _Call(Walk):
     def computed(self, node: Node, value: Value) -> None:
         if self._on_value is not None:
             self._on_value(node, value[0])
+
+    def give(self, node: Node, value: torch.Tensor) -> None:
+        """Let a node have a value, whoever computed it."""
+        self._values[node] = [value]
+
+    def compute(self, node: Node) -> torch.Tensor:
+        """Return what a node makes of the values of its inputs; states move on."""
+        special = self._special.get(node.target)
+        with torch.no_grad():
+            (value,) = special(node) if special else self._plain(node)
+        return value
 
     def _argument(self, argument: object, lane: int) -> object:
         if isinstance(argument, torch.fx.Node) and argument not in self._values:

@@ -91,16 +91,21 @@ def open_exported(model: LoadedModel, manifest: Manifest, package: Path) -> Expo
     plan, form = manifest.plan, manifest.static
     if form is None:
         return _dynamic(model, plan)
-    parameters: Parameters = model.weights
-    if plan.backend == "coreml":
-        from mobilepack.backends.coreml.weights import PackagedParameters
+    parameters, compressed = packaged_parameters(model, plan, package)
+    equals: Variant = "quantised" if compressed else "fp32"
+    return Exported(_static(model, parameters, plan, form), recurrent=False, equals=equals)
 
-        packaged = PackagedParameters(model.weights, package / MLPACKAGE)
-        step = _static(model, packaged, plan, form)
-        return Exported(
-            step, recurrent=False, equals="quantised" if packaged.compressed else "fp32"
-        )
-    return Exported(_static(model, parameters, plan, form), recurrent=False, equals="fp32")
+
+def packaged_parameters(
+    model: LoadedModel, plan: BuildPlan, package: Path
+) -> tuple[Parameters, bool]:
+    """Return the numbers that a package's weights stand for, where it tells, and whether it did."""
+    if plan.backend != "coreml":
+        return model.weights, False
+    from mobilepack.backends.coreml.weights import PackagedParameters
+
+    packaged = PackagedParameters(model.weights, package / MLPACKAGE)
+    return packaged, bool(packaged.compressed)
 
 
 def _dynamic(model: LoadedModel, plan: BuildPlan) -> Exported:
@@ -149,7 +154,13 @@ def _static(
         return [tensor.numpy() for tensor in made]
 
     methods = static_methods(input_names(model.spec), inputs, outputs)
-    return StaticSession(form, methods, run)
+    own = StaticForm(  # the module's, whatever the package's own program looks like
+        past=form.past,
+        prefill_tokens=form.prefill_tokens,
+        mask_value=form.mask_value,
+        windows=form.windows,
+    )
+    return StaticSession(own, methods, run)
 
 
 def _kinds(tensors: Sequence[torch.Tensor]) -> list[tuple[tuple[int, ...], str]]:

@@ -24,6 +24,11 @@ def program_head(plans: list[et.ExecutionPlan], layout: FileMap) -> bytes:
             et.NamedData(key=key, segment_index=index) for key, index in layout.named.items()
         ],
     )
+    return serialised_head(program, layout.size)
+
+
+def serialised_head(program: et.Program, segment_bytes: int) -> bytes:
+    """Return all bytes before the first segment; `segment_bytes` is what comes after them."""
     flat = serialise._program_to_flatbuffer(
         program, constant_tensor_alignment=None, delegate_alignment=None
     )
@@ -31,7 +36,7 @@ def program_head(plans: list[et.ExecutionPlan], layout: FileMap) -> bytes:
     program_bytes = header_bytes + len(flat.data)
     base = aligned_size(program_bytes, 4096)
     header = serialise._ExtendedHeader(
-        program_size=program_bytes, segment_base_offset=base, segment_data_size=layout.size
+        program_size=program_bytes, segment_base_offset=base, segment_data_size=segment_bytes
     )
     data: bytes = serialise._insert_flatbuffer_header(
         flatbuffer_data=flat.data,

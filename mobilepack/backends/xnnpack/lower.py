@@ -42,7 +42,7 @@ _EMBEDDING = torch.ops.aten.embedding.default
 _ATTENTION = torch.ops.mobilepack.attention.default
 _LAST_TOKEN = torch.ops.mobilepack.last_token.default
 _POSITIONS = torch.ops.mobilepack.positions.default
-_BARRIERS = frozenset({_EMBEDDING, _ATTENTION, _LAST_TOKEN}) | MIXTURE | RECURRENT
+BARRIERS = frozenset({_EMBEDDING, _ATTENTION, _LAST_TOKEN}) | MIXTURE | RECURRENT
 
 Metadata = Mapping[str, int | bool | tuple[int, ...]]
 
@@ -77,29 +77,46 @@ class Lowered:
 
 
 @dataclass(frozen=True, slots=True)
-class _DelegateStep:
+class DelegateStep:
     delegate: int
     args: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _LastTokenStep:
+class LastTokenStep:
     source: int
     out: int
 
 
 @dataclass(frozen=True, slots=True)
-class _CarryStep:
+class CarryStep:
     window: Window
     state: int
     whole: int
 
 
-_Step = _DelegateStep | _LastTokenStep | _CarryStep | MixtureStep | RecurrentStep | Call
+Step = DelegateStep | LastTokenStep | CarryStep | MixtureStep | RecurrentStep | Call
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Instructions of a step in one branch of the program, from `start` to `end` (exclusive)."""
+
+    step: Step
+    many_tokens: bool
+    start: int
+    end: int
 
 
 class Lowering:
-    """One walk over one exported program."""
+    """One walk over one exported program.
+
+    Attributes:
+        program: The method under construction.
+        tensors: Tensor of the program that holds a node's value outside the delegates.
+        segments: What each delegate of the layers was made from.
+        places: Where each step stands in the program.
+    """
 
     def __init__(
         self,
@@ -130,7 +147,7 @@ class Lowering:
         }
         self._tables = {n: s for n, s in self._shapes.items() if n.startswith(TABLES)}
         self._layout = Layout()
-        self._program = ProgramBuilder(self._layout)
+        self.program = ProgramBuilder(self._layout)
         self._storage = Storage(
             self._layout,
             self._shapes,
@@ -143,7 +160,9 @@ class Lowering:
             self._storage, self._names, self._sequence, self._cache, self._needed_outside
         )
         self._segment_of = self._segments()
-        self._tensors: dict[Node, int] = {}
+        self.tensors: dict[Node, int] = {}
+        self.segments: dict[int, Segment] = {}
+        self.places: list[Place] = []
         self._shared: dict[str, int] = {}
         self._operators = 0
         self._workspace = 0
@@ -161,8 +180,8 @@ class Lowering:
         self._recurrences.begin(positions, self._input_pos)
         self._branches(steps, positions)
         self._recurrences.end(positions)
-        self._program.output(self._tensors[self._result])
-        plan, sizes = self._program.finish("forward")
+        self.program.output(self.tensors[self._result])
+        plan, sizes = self.program.finish("forward")
         parts = (self._attention, self._mixtures, self._recurrences)
         layout = self._layout.place()
         plans = [plan, *(constant_method(name, value) for name, value in metadata.items())]
@@ -170,13 +189,13 @@ class Lowering:
             head=program_head(plans, layout),
             layout=layout,
             tally=self._storage.tally,
-            delegates=self._program.delegate_count,
+            delegates=self.program.delegate_count,
             operators=self._operators + sum(part.operators for part in parts),
-            kernel_calls=dict(self._program.kernel_calls),
+            kernel_calls=dict(self.program.kernel_calls),
             state_bytes=sizes["states"],
             activation_bytes=sizes["activations"],
             workspace_bytes=max(self._workspace, *(part.workspace_bytes for part in parts)),
-            linears=tuple(self._program.linears),
+            linears=tuple(self.program.linears),
         )
 
     # --- which node goes where ---
@@ -185,7 +204,7 @@ class Lowering:
         numbers: dict[Node, int] = {}
         current = 0
         for node in self._nodes:
-            if node.target in _BARRIERS:
+            if node.target in BARRIERS:
                 current += 1
                 numbers[node] = -1
             elif self._builder.knows(node):
@@ -208,27 +227,27 @@ class Lowering:
 
     def _constants(self) -> int:
         """Reserve the constants; returns the input `tokens`, which comes first."""
-        tokens = self._program.input([1, self._sequence], "int64", dynamic=True)
+        tokens = self.program.input([1, self._sequence], "int64", dynamic=True)
         self._table_constants()
         rows, columns = self._shapes[EMBEDDING]
         self._embedding = EmbeddingTable(
-            self._program, self._storage, (rows, columns), self._recipe, self._identities
+            self.program, self._storage, (rows, columns), self._recipe, self._identities
         )
         lengths = Lengths(self._context, self._sequence)
         self._attention: Attention
         if isinstance(self._cache, Blocks):
             kind = Int8BlockAttention if self._cache.int8 else BlockAttention
-            blocks = kind(self._program, lengths, self._cache)
+            blocks = kind(self.program, lengths, self._cache)
             for node in self._nodes:
                 if node.target is _ATTENTION:
                     blocks.prepare(attention_shape(node).kv_heads)
             self._attention = blocks
         else:
-            self._attention = FlatAttention(self._program, lengths)
+            self._attention = FlatAttention(self.program, lengths)
         return tokens
 
     def _prologue(self, tokens: int) -> Positions:
-        program = self._program
+        program = self.program
         self._input_pos = input_pos = program.input([1], "int64", dynamic=False)
         zero, one = program.integer(0), program.integer(1)
         self._length = program.scalar_output()
@@ -250,7 +269,7 @@ class Lowering:
 
     def _table_constants(self) -> None:
         """Reserve the tables of positions: rotary angles, learned positions, linear biases."""
-        program, layout = self._program, self._layout
+        program, layout = self.program, self._layout
         self._by_position: dict[str, tuple[int, int]] = {}
         self._biases: dict[str, int] = {}
         for name, (rows, width) in self._tables.items():
@@ -273,15 +292,15 @@ class Lowering:
 
     # --- the layers ---
 
-    def _collect(self) -> tuple[Node, list[_Step]]:
-        steps: list[_Step] = []
-        shared = (self._program, self._builder, self._tensors, self._length)
+    def _collect(self) -> tuple[Node, list[Step]]:
+        steps: list[Step] = []
+        shared = (self.program, self._builder, self.tensors, self._length)
         self._mixtures = Mixtures(*shared)
         self._recurrences = Recurrences(*shared, self._context)
         embedding: Node | None = None
         segment = self._builder.start()
         for node in self._nodes:
-            if node.target not in _BARRIERS:
+            if node.target not in BARRIERS:
                 self._builder.add(segment, node)
                 continue
             steps += self._close(segment)
@@ -301,7 +320,7 @@ class Lowering:
             raise UnknownGraphError("no embedding")
         return embedding, steps
 
-    def _close(self, segment: Segment) -> list[_Step]:
+    def _close(self, segment: Segment) -> list[Step]:
         if not len(segment.graph):
             return []
         self._operators += len(segment.graph)
@@ -311,19 +330,21 @@ class Lowering:
             self._shared[item] if isinstance(item, str) else self._host_tensor(item)
             for item in segment.externals
         )
-        return [_DelegateStep(self._program.add_delegate(segment.graph), args), *carried]
+        delegate = self.program.add_delegate(segment.graph)
+        self.segments[delegate] = segment
+        return [DelegateStep(delegate, args), *carried]
 
-    def _window(self, window: Window) -> _CarryStep:
+    def _window(self, window: Window) -> CarryStep:
         """Make the tensors of a convolution: its state, and all tokens it sees in a call."""
         before, channels = window.before, window.channels
         state = self._recurrences.state([1, before, channels])
-        whole = self._program.tensor([1, before + window.bound, channels])
+        whole = self.program.tensor([1, before + window.bound, channels])
         self._shared |= {window.state: state, window.name: whole}
-        return _CarryStep(window, state, whole)
+        return CarryStep(window, state, whole)
 
-    def _last_token(self, node: Node) -> _LastTokenStep:
+    def _last_token(self, node: Node) -> LastTokenStep:
         (source,) = arguments(node)
-        return _LastTokenStep(self._tensors[source], self._host_tensor(node))
+        return LastTokenStep(self.tensors[source], self._host_tensor(node))
 
     def _call(self, node: Node) -> Call:
         query, key, value = arguments(node)[:3]
@@ -331,23 +352,23 @@ class Lowering:
         alibi = arguments(node)[9]
         return Call(
             shape=shape,
-            query=self._tensors[query],
-            key=self._tensors[key],
-            value=self._tensors[value],
+            query=self.tensors[query],
+            key=self.tensors[key],
+            value=self.tensors[value],
             caches=self._attention.caches(shape),
             out=self._host_tensor(node),
             biases=None if alibi is None else self._biases[self._names[alibi.name]],
         )
 
     def _host_tensor(self, node: Node) -> int:
-        if node not in self._tensors:
+        if node not in self.tensors:
             bound, element = self._builder.host_tensor(node)
             dynamic = any(not isinstance(size, int) for size in shape(node))
-            self._tensors[node] = self._program.tensor(bound, element, dynamic=dynamic)
-        return self._tensors[node]
+            self.tensors[node] = self.program.tensor(bound, element, dynamic=dynamic)
+        return self.tensors[node]
 
-    def _branches(self, steps: list[_Step], positions: Positions) -> None:
-        program = self._program
+    def _branches(self, steps: list[Step], positions: Positions) -> None:
+        program = self.program
         to_single: Jump | None = None
         if self._sequence > 1:
             many = program.scalar_output(bool)
@@ -362,25 +383,27 @@ class Lowering:
         if to_single is not None:
             program.land(to_end)
 
-    def _play(self, steps: list[_Step], positions: Positions, *, many_tokens: bool) -> None:
-        program, attention = self._program, self._attention
+    def _play(self, steps: list[Step], positions: Positions, *, many_tokens: bool) -> None:
+        program, attention = self.program, self._attention
         attention.begin_branch()
         one, last = program.integer(1), program.integer(-1)
         for step in steps:
-            if isinstance(step, _DelegateStep):
+            start = program.here()
+            if isinstance(step, DelegateStep):
                 program.call_delegate(step.delegate, *step.args)
-            elif isinstance(step, _LastTokenStep):
+            elif isinstance(step, LastTokenStep):
                 program.kernel(
                     "aten::select_copy", "int_out", step.source, one, last, step.out, step.out
                 )
             elif isinstance(step, (MixtureStep, RecurrentStep)):
                 step.play(many_tokens)
-            elif isinstance(step, _CarryStep):
+            elif isinstance(step, CarryStep):
                 self._recurrences.carry(step.window, step.state, step.whole)
             else:
                 attention.write_cache(step, positions)
                 attend = attention.many_tokens if many_tokens else attention.one_token
                 attend(step, positions)
+            self.places.append(Place(step, many_tokens, start, program.here()))
 
 
 def _first_names(identities: Mapping[str, str]) -> dict[str, str]:

@@ -209,7 +209,7 @@ class ProgramBuilder:
             self._values[index].val.allocation_info = _allocation(offsets.get(root, 0))
         plan = et.ExecutionPlan(
             name=name,
-            container_meta_type=_container(len(self._inputs), len(self._outputs)),
+            container_meta_type=container(len(self._inputs), len(self._outputs)),
             values=self._values,
             inputs=self._inputs,
             outputs=self._outputs,
@@ -331,7 +331,7 @@ def constant_method(name: str, value: int | bool | tuple[int, ...]) -> et.Execut
     ]
     return et.ExecutionPlan(
         name=name,
-        container_meta_type=_container(0, len(items)),
+        container_meta_type=container(0, len(items)),
         values=values,
         inputs=[],
         outputs=list(range(len(values))),
@@ -348,7 +348,7 @@ def _allocation(offset: int) -> et.AllocationDetails:
     )
 
 
-def _container(inputs: int, outputs: int) -> et.ContainerMetadata:
+def container(inputs: int, outputs: int) -> et.ContainerMetadata:
     """Describe the calling convention in torch's pytree notation (treespec protocol 1)."""
     leaf = '{"type": null, "context": null, "children_spec": []}'
 

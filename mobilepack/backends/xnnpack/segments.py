@@ -36,6 +36,7 @@ class Segment:
     Attributes:
         externals: What to pass at a call, in order: exported nodes, or names of shared tensors.
         windows: What its convolutions see, in tensors among the shared ones.
+        made: Nodes that are computed here; `values` has those that come in, too.
     """
 
     graph: Graph
@@ -43,6 +44,7 @@ class Segment:
     values: dict[Node, int | Parts] = field(default_factory=dict)
     shared: dict[str, int] = field(default_factory=dict)
     windows: list[Window] = field(default_factory=list)
+    made: list[Node] = field(default_factory=list)
 
 
 class SegmentBuilder:
@@ -94,6 +96,7 @@ class SegmentBuilder:
         out = self._output(segment, node) if direct else None
         value = rule(self, segment, node, out)
         segment.values[node] = value
+        segment.made.append(node)
         if operand is not None and not direct:
             out = self._output(segment, node)
             self._format.deliver(segment.graph, single(value, node), operand, out)

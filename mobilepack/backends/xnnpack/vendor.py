@@ -9,10 +9,13 @@ are forgotten afterwards: a later `import executorch.exir` gets the real one.
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
+import tempfile
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 _PACKAGES = ("executorch.exir", "executorch.backends.xnnpack")
 
@@ -41,7 +44,9 @@ with _without_package_init(_PACKAGES):
     from executorch.backends.xnnpack.serialization import xnnpack_graph_schema as xnn
     from executorch.backends.xnnpack.serialization import xnnpack_graph_serialize as _graphs
     from executorch.exir import schema as et
+    from executorch.exir._serialize import _flatbuffer as _flatc
     from executorch.exir._serialize import _program as serialise
+    from executorch.exir._serialize._dataclass import _json_to_dataclass
     from executorch.exir._serialize.padding import aligned_size, pad_to
     from executorch.exir.scalar_type import ScalarType
 
@@ -49,9 +54,22 @@ with _without_package_init(_PACKAGES):
 
 serialize_xnnpack_binary = _graphs.serialize_xnnpack_binary
 
+
+def deserialize_xnnpack_graph(flatbuffer: bytes) -> xnn.XNNGraph:
+    """Return the graph that a flatbuffer holds, as `serialize_xnnpack_binary` takes it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "schema.fbs").write_bytes(_graphs._get_schema_bytes())
+        (folder / "graph.bin").write_bytes(flatbuffer)
+        paths = (name, str(folder / "schema.fbs"), str(folder / "graph.bin"))
+        _flatc._flatc_decompile(*paths, ["--raw-binary"])
+        return _json_to_dataclass(json.loads((folder / "graph.json").read_bytes()), xnn.XNNGraph)
+
+
 __all__ = [
     "ScalarType",
     "aligned_size",
+    "deserialize_xnnpack_graph",
     "et",
     "pad_to",
     "serialise",

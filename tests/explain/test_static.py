@@ -1,0 +1,151 @@
+"""Planted faults in programs of the static form: an altered checkpoint's, in a good package."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mobilepack.commands.build import BuildOptions, build
+from mobilepack.commands.explain import explain
+from mobilepack.commands.verify import Ladder, VerifyOptions, VerifyResult
+from mobilepack.contract.explanation import Explanation
+from mobilepack.contract.manifest import Manifest
+from mobilepack.contract.package import MANIFEST
+from mobilepack.harness.host import HostHarness
+from mobilepack.pipeline.plan import Choices
+from tests.explain.faults import sign
+from tests.models.checkpoints import make_checkpoint
+
+pytestmark = pytest.mark.slow
+Weights = dict[str, torch.Tensor]
+
+
+def _checkpoint(folder: Path, change: Callable[[Weights], None], **config: Any) -> Path:
+    from safetensors.torch import load_file, save_file
+
+    made = make_checkpoint(folder, num_hidden_layers=3, **config)
+    (path,) = made.glob("*.safetensors")
+    weights = load_file(path)
+    change(weights)
+    save_file(weights, path, metadata={"format": "pt"})
+    return made
+
+
+def _same(weights: Weights) -> None:
+    """Change nothing."""
+
+
+def _transposed(weights: Weights) -> None:
+    name = "model.layers.1.self_attn.o_proj.weight"
+    weights[name] = weights[name].T.contiguous()
+
+
+def _huge(weights: Weights) -> None:
+    weights["model.layers.1.mlp.up_proj.weight"] *= 6e4  # the weights themselves stay below 65504
+    weights["model.layers.1.mlp.down_proj.weight"] /= 6e4
+
+
+def _build(checkpoint: Path, out: Path, target: str, **choices: Any) -> Path:
+    asked = Choices(linear="fp16", max_seq_len=64, prefill_chunk=16, **choices)
+    options = BuildOptions(str(checkpoint), (target,), out, asked)
+    return build(options)[0].folder
+
+
+def _with_program_of(good: Path, other: Path, folder: Path) -> Path:
+    """Return a good package with another one's program."""
+    shutil.copytree(good, folder, ignore=shutil.ignore_patterns("runs"))
+    names = [e.path for e in Manifest.read(good / MANIFEST).files if e.path.startswith("model.")]
+    for name in names:
+        shutil.copyfile(other / name, folder / name)
+    sign(folder, *names)
+    return folder
+
+
+def _explained(package: Path) -> tuple[VerifyResult, Explanation]:
+    options = VerifyOptions(threads=1, exported="never", questions=0, decode_steps=4)
+    ladder = Ladder(package, options)
+    result = explain(ladder, ladder.on(HostHarness()))
+    assert result.explanation is not None
+    return result, result.explanation
+
+
+@pytest.fixture(scope="module")
+def coreml(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a good Core ML package in half precision."""
+    root = tmp_path_factory.mktemp("coreml")
+    return _build(_checkpoint(root / "model", _same), root / "out", "coreml-ios18")
+
+
+def test_a_clean_core_ml_package_has_no_culprit(coreml: Path) -> None:
+    result, found = _explained(coreml)
+    assert result.passed
+    assert (found.outcome, found.cause) == ("no divergence", "")
+    assert found.growth[-1].layer == "head"
+    assert all(growth.error <= growth.limit for growth in found.growth)
+
+
+@pytest.mark.parametrize(
+    ("change", "config", "wanted"),
+    [
+        (
+            _transposed,
+            {},
+            {
+                "layer": "layers.1",
+                "operator": "linear",
+                "parameter": "layers.1.o.weight",
+                "cause": "transposed-weight",
+            },
+        ),
+        (
+            _same,
+            {"rope_theta": 500.0},
+            {"layer": "layers.0", "operator": "rope", "stage": "lowering"},
+        ),
+    ],
+    ids=["a transposed weight", "a wrong rope base"],
+)
+def test_a_fault_in_a_core_ml_program_is_named(
+    change: Callable[[Weights], None],
+    config: dict[str, Any],
+    wanted: dict[str, str],
+    coreml: Path,
+    tmp_path: Path,
+) -> None:
+    other = _build(
+        _checkpoint(tmp_path / "model", change, **config), tmp_path / "out", "coreml-ios18"
+    )
+    result, found = _explained(_with_program_of(coreml, other, tmp_path / "bad"))
+    assert not result.parity.passed
+    assert found.outcome == "found", found
+    for key, value in wanted.items():
+        assert value in str(getattr(found, key)), found
+
+
+def test_a_saturated_fp16_activation_is_named(tmp_path: Path) -> None:
+    """Nothing is altered: half precision cannot hold what this model computes."""
+    package = _build(_checkpoint(tmp_path / "model", _huge), tmp_path / "out", "coreml-ios18")
+    result, found = _explained(package)
+    assert not result.parity.passed
+    assert (found.layer, found.operator) == ("layers.1", "linear"), found
+    assert (found.parameter, found.cause) == ("layers.1.up.weight", "fp16-saturation")
+    assert "65504" in found.text
+
+
+@pytest.mark.sdk
+def test_a_fault_in_a_qnn_program_is_named_by_its_layer(tmp_path: Path) -> None:
+    packages = {
+        name: _build(_checkpoint(tmp_path / name / "model", change), tmp_path / name / "out", "qnn")
+        for name, change in (("good", _same), ("other", _transposed))
+    }
+    _, clean = _explained(packages["good"])
+    assert (clean.outcome, clean.cause) == ("no divergence", ""), clean
+    result, found = _explained(_with_program_of(*packages.values(), tmp_path / "bad"))
+    assert not result.parity.passed
+    assert (found.outcome, found.layer, found.cause) == ("found", "layers.1", "between-states")
+    assert "keys and values of layers.2 are wrong" in found.text
