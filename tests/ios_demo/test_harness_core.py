@@ -10,11 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from mobilepack.contract.manifest import Method, StaticForm
 from mobilepack.contract.run_plan import RunPlan, Teacher
 from mobilepack.contract.run_result import RunResult
 from mobilepack.errors import UsageError
+from mobilepack.models.static_session import StaticSession, static_methods
 from mobilepack.testing import FakeHarness
 from mobilepack.testing.swift import Swift
 from tests.ios_demo.conftest import CORE, provisioned, said, stand_in, tools
@@ -116,6 +119,56 @@ def test_checksums_are_right_at_every_block_s_edge(obey: Run, tmp_path: Path, le
     plan = PLAN.rstrip() + b" " * ((length - len(PLAN.rstrip())) % 64 + 64)
     assert obey(plan).returncode == 0
     assert RunResult.read(tmp_path / "result.json").plan_sha256 == hashlib.sha256(plan).hexdigest()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("position", "ids"), [(0, [5]), (7, [5]), (12, [5]), (0, [5, 6, 7]), (3, [1, 2]), (9, [4] * 4)]
+)
+def test_a_static_program_is_given_what_python_gives_it(
+    stand_in: tuple[str, ...], tmp_path: Path, position: int, ids: list[int]
+) -> None:
+    """Padding in front, positions, full and sliding masks: StaticSession's, number by number."""
+    form = StaticForm(past=12, prefill_tokens=4, mask_value=-4e4, windows=(0, 5))
+    session = StaticSession(form, static_methods_of(form), lambda name, inputs: [])
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(json.dumps({"static": form.model_dump(), "other": 1}))
+    done = said((*stand_in, "--inputs", manifest, position, *ids))
+    assert done.returncode == 0, done.stderr
+    method, *lists = done.stdout.splitlines()
+    width = 1 if len(ids) == 1 else form.prefill_tokens
+    assert method == ("decode" if width == 1 else "prefill")
+    expected = session.inputs(np.array(ids), position, width)
+    assert len(lists) == len(expected) == 4
+    for ours, theirs in zip(lists, expected, strict=True):
+        assert [float(word) for word in ours.split()] == theirs.ravel().tolist()
+
+
+def static_methods_of(form: StaticForm) -> tuple[Method, ...]:
+    """Return the methods of a program without layers: a mask for each window, and no cache."""
+    masks = [f"mask{number}" for number in range(len(form.windows))]
+    shapes = {
+        name: (
+            *[((1, width), "int32")] * 2,
+            *[((1, 1, width, form.past + width), "float32")] * len(masks),
+        )
+        for name, width in (("decode", 1), ("prefill", form.prefill_tokens))
+    }
+    logits = {name: [((1, 61), "float32")] for name in shapes}
+    return static_methods(["tokens", "positions", *masks], shapes, logits)
+
+
+@pytest.mark.slow
+def test_more_tokens_than_a_static_program_takes_are_refused(
+    stand_in: tuple[str, ...], tmp_path: Path
+) -> None:
+    manifest = tmp_path / "manifest.json"
+    form = StaticForm(past=12, prefill_tokens=4, mask_value=-4e4, windows=(0,))
+    manifest.write_text(json.dumps({"static": form.model_dump()}))
+    assert said((*stand_in, "--inputs", manifest, 0, *[1] * 5)).returncode == 1
+    assert said((*stand_in, "--inputs", manifest, 13, 1)).returncode == 1
+    manifest.write_text('{"static": null}')
+    assert said((*stand_in, "--inputs", manifest, 0, 1)).returncode == 1
 
 
 def changed(**items: Any) -> dict[str, Any]:

@@ -65,13 +65,14 @@ FAULTS = (
         MissingError,
     ),
     Fault(
-        r"either not installed|FBSOpenApplicationServiceErrorDomain, code=4|not installed on",
+        r"either not installed|FBSOpenApplicationServiceErrorDomain, code=4"
+        r"|ApplicationLookupFailed",
         "app-not-installed",
         "name a built app: --app MobilepackDemo.app (mobilepack app ios OUT makes the project)",
         MissingError,
     ),
     Fault(
-        r"agent is not running|tunnel info|failed to (connect|dial).*tunnel|InvalidService",
+        r"needs an active tunnel|tunnel not running|InvalidService",
         "tunnel-down",
         "start go-ios' tunnel on the lab host: ios tunnel start --userspace; then: ios image auto",
     ),

@@ -7,8 +7,8 @@ import json
 import re
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 
 from mobilepack.errors import MobilepackError
 from mobilepack.harness.base import Device
@@ -63,8 +63,15 @@ class GoIos:
         """
         done = self.tool.attempt(*words, timeout_s=timeout_s)
         if failed(done):
-            raise fault(done, what)
+            raise self.fault(done, what)
         return done.stdout
+
+    def fault(self, done: Finished, what: str) -> MobilepackError:
+        """Return the error for a call that failed, from the errors in its log alone.
+
+        Every call also warns that no tunnel runs, which most do without.
+        """
+        return fault(replace(done, stderr="; ".join(_errors(done.stderr)) or done.stderr), what)
 
 
 def failed(done: Finished) -> bool:
@@ -78,7 +85,7 @@ def _errors(log: str) -> list[str]:
         with contextlib.suppress(ValueError):
             entry = json.loads(line)
             if isinstance(entry, dict) and str(entry.get("level", "")).lower() in _BAD:
-                found.append(str(entry.get("msg", "")))
+                found.append(f"{entry.get('msg', '')}: {entry.get('err', '')}".rstrip(": "))
     return found
 
 
@@ -132,13 +139,17 @@ class GoIosPhone:
 
 @dataclass(frozen=True, slots=True)
 class GoIosContainer:
-    """An app on an iPhone; see `AppContainer`. Its output does not come here: files do."""
+    """An app on an iPhone; see `AppContainer`. Its output does not come here: files do.
+
+    Files go through `fsync`, which is house_arrest and needs no tunnel; `ios file` of 1.2.0 does.
+    """
 
     go: GoIos
     udid: str
     bundle_id: str
     console: bool = False
-    poll_s: float = 2.0
+    poll_s: float = 3.0
+    folders: set[str] = field(default_factory=lambda: {"Documents", "."})
 
     def push(self, source: Path, there: str) -> None:
         """Copy a file, or the files of a folder one by one: go-ios pushes files."""
@@ -146,10 +157,18 @@ class GoIosContainer:
             for path in sorted(p for p in source.rglob("*") if p.is_file()):
                 self.push(path, f"{there}/{path.relative_to(source).as_posix()}")
             return
+        for folder in reversed(PurePosixPath(there).parents):
+            self._make(str(folder))
         limit = _LEAST_S + source.stat().st_size / _SLOWEST
         what = f"cannot push {source.name} to {self.udid}"
-        words = (f"--local={source}", f"--remote={there}", *self._where())
-        self.go.call(what, "file", "push", *words, timeout_s=limit)
+        words = ("push", f"--srcPath={source}", f"--dstPath={there}")
+        self.go.call(what, *self._fsync(), *words, timeout_s=limit)
+
+    def _make(self, folder: str) -> None:
+        if folder not in self.folders:
+            what = f"cannot make {folder} on {self.udid}"
+            self.go.call(what, *self._fsync(), "mkdir", f"--path={folder}")
+            self.folders.add(folder)
 
     def read(self, there: str) -> bytes | None:
         """Return a file's bytes; None for whatever go-ios calls a file that is not there.
@@ -158,18 +177,18 @@ class GoIosContainer:
             RunFailedError: The phone cannot be reached.
         """
         with tempfile.TemporaryDirectory(prefix="mobilepack-ios-") as folder:
-            path = Path(folder) / "pulled"
-            words = (f"--remote={there}", f"--local={path}", *self._where())
-            done = self.go.tool.attempt("file", "pull", *words)
+            words = ("pull", f"--srcPath={there}", f"--dstPath={folder}")
+            done = self.go.tool.attempt(*self._fsync(), *words)
+            path = Path(folder) / PurePosixPath(there).name
             if not failed(done) and path.is_file():
                 return path.read_bytes()
-        found = fault(done, f"cannot read {there} on {self.udid}")
-        if found.code in ("phone-unreachable", "phone-locked", "tool-timeout", "unknown-device"):
-            raise found
-        return None
+        found = self.go.fault(done, f"cannot read {there} on {self.udid}")
+        if found.code == "tool-failed":  # AFC's error 8: there is none
+            return None
+        raise found
 
-    def _where(self) -> tuple[str, ...]:
-        return (f"--app={self.bundle_id}", f"--udid={self.udid}")
+    def _fsync(self) -> tuple[str, ...]:
+        return ("fsync", f"--app={self.bundle_id}", f"--udid={self.udid}")
 
     def launch(self, arguments: tuple[str, ...], log: Path) -> Child:
         """Start the app through the phone's developer services, which need the tunnel on iOS 17."""

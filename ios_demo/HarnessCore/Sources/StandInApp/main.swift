@@ -1,6 +1,6 @@
 // The app's harness without its screen: `--run ID` carries out a plan of `$HOME/Documents/mobilepack`
 // with the program that `MOBILEPACK_STEP_SERVER` serves; `--toy PLAN RESULT [nan|keeps]` one with a
-// model that is a formula.
+// model that is a formula; `--inputs MANIFEST POSITION IDS` what a static program would be given.
 #if os(Linux) || os(macOS)
     import Foundation
     import HarnessCore
@@ -30,6 +30,20 @@
         return false
     }
 
+    /// Prints tokens, positions and each mask, one per line, numbers separated by blanks.
+    func inputs(_ arguments: [String]) throws -> Bool {
+        let manifest = try Data(contentsOf: URL(fileURLWithPath: arguments[0]))
+        let ids = arguments.dropFirst(2).compactMap { Int($0) }
+        guard let form = try StaticForm.read(manifest), let position = Int(arguments[1]),
+            let given = form.inputs(ids[...], at: position)
+        else { return false }
+        say(given.method)
+        let lists = [given.tokens.map { "\($0)" }, given.positions.map { "\($0)" }]
+        let masks = given.masks.map { $0.map { "\($0)" } }
+        for list in lists + masks { say(list.joined(separator: " ")) }
+        return true
+    }
+
     func run(_ id: String) -> Bool {
         let home = ProcessInfo.processInfo.environment["HOME"] ?? "/"
         let root = URL(fileURLWithPath: home).appendingPathComponent("Documents/mobilepack")
@@ -40,8 +54,9 @@
     switch (arguments.first, arguments.count) {
     case ("--run", 2): exit(run(arguments[1]) ? 0 : 1)
     case ("--toy", 3...): exit(toy(Array(arguments.dropFirst())) ? 0 : 1)
+    case ("--inputs", 4...): exit(try inputs(Array(arguments.dropFirst())) ? 0 : 1)
     default:
-        say("usage: StandInApp --run ID | --toy PLAN RESULT [nan|keeps]")
+        say("usage: StandInApp --run ID | --toy PLAN RESULT [nan|keeps] | --inputs MANIFEST AT IDS")
         exit(2)
     }
 #endif
