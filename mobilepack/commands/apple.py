@@ -49,6 +49,20 @@ def apple_devices() -> tuple[tuple[AppleDevice, ...], tuple[str, ...]]:
     return tuple(found), tuple(problems)
 
 
+def apple_tools() -> tuple[str, str]:
+    """Return what leads to Apple's devices from this machine, and what to do if nothing does."""
+    try:
+        xcrun = find_xcrun()
+        version = ".".join(str(part) for part in xcode_version(xcrun))
+    except MobilepackError as no_xcode:
+        try:
+            tool = find_go_ios()
+        except MissingError as err:
+            return f"neither Xcode nor go-ios: {err.why}", err.next
+        return f"go-ios at {tool.argv[0]}: iPhones; no simulators, {no_xcode.why}", ""
+    return f"Xcode {version}: simulators and iPhones", ""
+
+
 def _simulators(xcrun: Tool) -> list[AppleDevice]:
     listing = Simctl(xcrun.under("simctl")).listing()
     rows = [AppleDevice(NEW, "simulator", "a new one, deleted at the end", "ready")]

@@ -91,7 +91,7 @@ def doctor(
     """
     runtime = (probe or probe_runtime)()
     checks = [check_python(), *check_packages(), *check_runtime(runtime), check_embedded_model()]
-    checks += [check_qnn() if qnn is None else qnn()]
+    checks += [check_qnn() if qnn is None else qnn(), check_apple()]
     checks += [check_disk(folder or Path.cwd()), check_memory(), check_cpu()]
     kept = cache_folders() if caches is None else caches
     checks += [check_cache(name, path) for name, path in kept.items()]
@@ -194,6 +194,15 @@ def check_qnn(probe: bool = True) -> Check:
     where = "from PyPI" if sdk.origin == "package" else "your own"
     found = f"QNN {sdk.version}, {where}, laid out at {sdk.root}"
     return Check("qnn libraries", "ok", found, enables)
+
+
+def check_apple() -> Check:
+    """Look for Xcode's tools, or go-ios."""
+    from mobilepack.commands.apple import apple_tools
+
+    found, todo = apple_tools()
+    enables = "simulators and iPhones: `-d simulator`, `-d UDID`"
+    return Check("apple devices", "warning" if todo else "ok", found, enables, todo)
 
 
 def check_embedded_model() -> Check:

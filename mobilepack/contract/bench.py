@@ -98,8 +98,8 @@ class Bench(Contract):
         representative: Whether the numbers may stand for a user's phone; never true on a host.
         load_ms: Opening the program and preparing its method, one sample per process (timed pass,
             memory pass).
-        cached_load_ms: The same where the packed weights of an earlier load were kept; one sample
-            per process, empty if the program or the harness cannot keep them.
+        cached_load_ms: The same where what an earlier load made was kept: XNNPACK's packed weights,
+            or Core ML's specialised program; one sample per process, empty where nothing is kept.
         memory: From a process of its own.
         loaded_bytes: `after_load - before_load`.
         peak_over_base_bytes: `peak - before_load`.

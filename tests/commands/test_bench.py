@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mobilepack.commands.bench import BenchOptions, bench, busy, name_of_test
 from mobilepack.contract.bench import Bench
 from mobilepack.contract.run_plan import Time
+from mobilepack.contract.run_result import RunResult
 from mobilepack.errors import UsageError
 from mobilepack.harness.base import Progress
 from mobilepack.testing import TICK_NS, FakeHarness, ToyModel
@@ -66,6 +68,20 @@ def test_memory_comes_from_a_process_of_its_own(package: Path) -> None:
     assert all(i.repetitions == 1 and i.warmups == 0 for i in memory.items if isinstance(i, Time))
     assert len(record.load_ms) == 2
     assert (record.loaded_bytes, record.peak_over_base_bytes) == (2000, 4000)
+
+
+class LoadsTwice(FakeHarness):
+    """A harness that loads a program twice, as Core ML's does."""
+
+    def run(self, *arguments: Any, **more: Any) -> RunResult:
+        again = {"cached_load_ns": 1_500_000 * (len(self.ran) + 1)}
+        return super().run(*arguments, **more).model_copy(update=again)
+
+
+def test_a_second_load_is_kept_apart_from_the_first(package: Path) -> None:
+    record = bench(package, OPTIONS, harness=LoadsTwice(ToyModel(VOCAB))).bench
+    assert record.load_ms == (TICK_NS / 1e6, TICK_NS / 1e6)
+    assert record.cached_load_ms == (1.5, 3.0)
 
 
 def test_the_record_says_what_it_is(package: Path) -> None:

@@ -25,6 +25,7 @@ from mobilepack.process import Child, Finished
 
 _SIGNAL = re.compile(r"App terminated due to signal (\d+)")
 _SIGKILL = 9
+_LAST_READS, _PAUSE_S = 3, 0.3  # a phone's file service may miss a moment
 _MEGABYTE = 1e6
 
 
@@ -65,10 +66,20 @@ class Follower:
             if running and not self._due():
                 continue
             self._poll(on_progress)
-            raw = self._container.read(f"{FOLDER}/result-{self._id}.json")
-            if raw is None and (not running or self._written):
+            ended = not running or bool(self._written)
+            raw = self._read(_LAST_READS if ended else 1)
+            if raw is None and ended:
                 raise self._lost()
         return raw
+
+    def _read(self, times: int) -> bytes | None:
+        """Return the result's file; None if it is not there so many times."""
+        for left in reversed(range(times)):
+            raw = self._container.read(f"{FOLDER}/result-{self._id}.json")
+            if raw is not None or not left:
+                return raw
+            time.sleep(_PAUSE_S)
+        return None
 
     def _due(self) -> bool:
         """Whether it is time to ask for files."""

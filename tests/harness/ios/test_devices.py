@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from mobilepack.commands.apple import apple_devices, apple_harness, is_apple
+from mobilepack.commands.apple import apple_devices, apple_harness, apple_tools, is_apple
 from mobilepack.errors import MissingError
 from mobilepack.harness.ios.simulator import Simctl
 from mobilepack.testing.apple.install import StandInXcode
@@ -57,3 +59,18 @@ def test_a_phone_that_is_not_there_is_named(xcode: StandInXcode) -> None:
 def test_a_new_simulator_needs_an_app(xcode: StandInXcode) -> None:
     with pytest.raises(MissingError, match="no app was named"):
         apple_harness("simulator", None, purpose="test")
+
+
+def test_doctor_says_what_leads_there(
+    xcode: StandInXcode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert apple_tools() == ("Xcode 26.6: simulators and iPhones", "")
+    monkeypatch.delenv("MOBILEPACK_XCRUN")
+    monkeypatch.setenv("PATH", "")
+    found, todo = apple_tools()
+    assert "neither Xcode nor go-ios" in found
+    assert "npm install -g go-ios" in todo
+    monkeypatch.setenv("MOBILEPACK_GO_IOS", str(tmp_path / "ios"))
+    found, todo = apple_tools()
+    assert found.startswith(f"go-ios at {tmp_path / 'ios'}: iPhones")
+    assert todo == ""
