@@ -70,8 +70,13 @@ class _Device(_Wire):
     properties: _Properties | None = None
 
 
+class _App(_Wire):
+    bundleIdentifier: str = ""  # noqa: N815
+
+
 class _Result(_Wire):
     devices: tuple[_Device, ...] = ()
+    apps: tuple[_App, ...] = ()
 
 
 class _Info(_Wire):
@@ -123,6 +128,18 @@ class Iphone:
         }[self.state]
 
 
+def _envelope(text: str | bytes) -> _Envelope:
+    try:
+        return _Envelope.model_validate_json(text)
+    except ValidationError as err:
+        raise RunFailedError(
+            "devicectl-list",
+            "cannot read what devicectl lists",
+            why=problems(err),
+            next="report this with `xcodebuild -version`",
+        ) from err
+
+
 def parse_devices(text: str | bytes) -> tuple[Iphone, ...]:
     """Return the phones of `devicectl list devices --json-output`, in either shape.
 
@@ -131,16 +148,7 @@ def parse_devices(text: str | bytes) -> tuple[Iphone, ...]:
     Raises:
         RunFailedError: It has neither shape.
     """
-    try:
-        envelope = _Envelope.model_validate_json(text)
-    except ValidationError as err:
-        raise RunFailedError(
-            "devicectl-list",
-            "cannot read what devicectl lists",
-            why=problems(err),
-            next="report this with `xcodebuild -version`",
-        ) from err
-    found = (_iphone(one) for one in envelope.result.devices)
+    found = (_iphone(one) for one in _envelope(text).result.devices)
     return tuple(one for one in found if one is not None)
 
 
@@ -186,6 +194,19 @@ class Devicectl:
             words = ("list", "devices", "--timeout", "10", "--json-output", str(path))
             self.tool.run("cannot list iPhones", *words, timeout_s=_LIST_S)
             return parse_devices(path.read_bytes())
+
+    def has(self, udid: str, bundle_id: str) -> bool:
+        """Whether an app is installed on a phone.
+
+        Raises:
+            RunFailedError: The phone cannot be asked.
+        """
+        with tempfile.TemporaryDirectory(prefix="mobilepack-ios-") as folder:
+            path = Path(folder) / "apps.json"
+            words = ("device", "info", "apps", "--device", udid, "--bundle-id", bundle_id)
+            what = f"cannot list the apps of {udid}"
+            self.tool.run(what, *words, "--json-output", str(path), timeout_s=_LIST_S)
+            return bool(_envelope(path.read_bytes()).result.apps)
 
 
 class DevicectlPhone:
@@ -235,6 +256,14 @@ class DevicectlPhone:
             words = ("device", "install", "app", "--device", self._phone.udid)
             path = str(self._app.path)
             self._ctl.tool.run(f"cannot install {path}", *words, path, timeout_s=_INSTALL_S)
+        elif not self._ctl.has(self._phone.udid, self._app.bundle_id):
+            raise MissingError(
+                "app-not-installed",
+                f"there is no app {self._app.bundle_id} on {self._phone.udid}",
+                why="devicectl does not list it",
+                next="name a built app: --app MobilepackDemo.app (mobilepack app ios OUT makes the "
+                "project), or the id of the installed one",
+            )
         yield DevicectlContainer(
             self._ctl.tool, self._phone.udid, self._app.bundle_id, console=self._ctl.console
         )

@@ -139,6 +139,12 @@ def _install(state: State, one: Machine, words: Words) -> Answer:
     return {"installedApplications": [{"bundleID": name}]}
 
 
+def _apps(state: State, one: Machine, words: Words) -> Answer:
+    wanted = words.values.get("--bundle-id")
+    names = [name for name in one.apps if wanted in (None, name)]
+    return {"apps": [{"bundleIdentifier": name} for name in names]}
+
+
 def _inside(one: Machine, words: Words, key: str) -> Path:
     app = one.apps.get(words.values.get("--domain-identifier", ""))
     if words.values["--domain-type"] != _DATA or app is None:
@@ -199,6 +205,7 @@ def _follow(child: Process, words: Words, faults: tuple[str, ...]) -> int:
 
 _COMMANDS: dict[str, Callable[[State, Machine, Words], Answer]] = {
     "device install app": _install,
+    "device info apps": _apps,
     "device copy to": _copy_to,
     "device copy from": _copy_from,
     "device process terminate": _terminate,

@@ -70,6 +70,17 @@ def test_what_goes_wrong_is_named(
     assert said in caught.value.why
 
 
+def test_an_app_that_is_not_installed_is_named(
+    xcode: StandInXcode, package: Path, tmp_path: Path
+) -> None:
+    xcode.add_iphone()
+    ctl = Devicectl(Tool((str(xcode.folder / "bin/xcrun"), "devicectl")))
+    harness = AppHarness(DevicectlPhone(ctl, IosApp("com.no.such"), ctl.phones()[0]))
+    with pytest.raises(MissingError, match=r"no app com\.no\.such") as caught:
+        harness.run(package, PLAN, log=tmp_path / "log.txt")
+    assert caught.value.code == "app-not-installed"
+
+
 def test_a_crash_is_named_by_its_signal(iphone: Make, package: Path, tmp_path: Path) -> None:
     with pytest.raises(RunFailedError, match="signal 6") as caught:
         iphone("crash").run(package, PLAN, log=tmp_path / "log.txt")
