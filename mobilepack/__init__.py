@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from mobilepack.commands.report import Exports, ReportResult
     from mobilepack.commands.report import report as write_report
     from mobilepack.commands.targets import targets
-    from mobilepack.commands.verify import VerifyOptions, VerifyResult, verify
+    from mobilepack.commands.verify import Ladder, VerifyOptions, VerifyResult, verify
     from mobilepack.contract.gate import Gate
     from mobilepack.contract.package import Package, open_package
     from mobilepack.errors import (
@@ -152,6 +152,7 @@ _PLACES: dict[str, tuple[str, ...]] = {
     ),
     "commands.targets": ("targets",),
     "commands.verify": (
+        "Ladder",
         "VerifyOptions",
         "VerifyResult",
         "verify",
@@ -220,6 +221,7 @@ __all__ = [
     "Gate",
     "Inventory",
     "Invocation",
+    "Ladder",
     "LintView",
     "MissingError",
     "MobilepackError",
