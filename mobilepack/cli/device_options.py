@@ -114,7 +114,8 @@ def device_options(function: F, *, everywhere: bool = False) -> F:
         show_default="every device there is" if everywhere else True,
         metavar="NAME",
         help="Where to run: `host`, a serial, a virtual phone, `all` phones, soc=… model=… abi=… "
-        "android=…, an iPhone's UDID, `simulator`; may be given several times.",
+        "android=…, an iPhone's UDID, `simulator`; app: before an Android phone's runs in the demo "
+        "app. May be given several times.",
     )
     return where(_as_devices(function))  # type: ignore[return-value]
 

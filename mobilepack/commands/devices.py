@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from mobilepack.commands.apple import AppleDevice, apple_devices, apple_harness, is_apple
 from mobilepack.errors import MissingError, MobilepackError, near_misses
 from mobilepack.harness.android.adb import Adb, Listed, find_adb
+from mobilepack.harness.android.app import PREFIX, AppHarness
 from mobilepack.harness.android.facts import DeviceFacts, read_facts
 from mobilepack.harness.android.gates import Gate
 from mobilepack.harness.android.harness import AdbHarness
@@ -147,7 +148,8 @@ def harnesses(
     Args:
         names: `host`, `native`, a serial, a virtual phone's name (it is started if it does not
             run), `simulator`, a UDID, `all` (every Android phone that is ready), or a selector
-            such as `soc=SM8650`.
+            such as `soc=SM8650`; with `app:` before any of these of an Android phone, the plan is
+            carried out in the demo app.
         server: For the phones.
         purpose: What others are told who want the same device.
         count_instructions: Count on virtual phones.
@@ -188,6 +190,12 @@ def _selected(
     if is_apple(name):
         wait_s = server.wait_s
         return [(name, apple_harness(name, server.ios_app, purpose=purpose, wait_s=wait_s))]
+    if name.startswith(PREFIX):
+        apps = (
+            AppHarness(server.client().on(one), purpose=purpose, wait_s=server.wait_s, gate=gate)
+            for one in phone_serials([name.removeprefix(PREFIX)], server)
+        )
+        return [(app.device.id, app) for app in apps]
     adb = server.client()
     known = {one.name: one for one in phones.phones()}
     known |= {one.serial: one for one in known.values()}

@@ -117,11 +117,12 @@ def aapt(provisioned: object) -> Aapt:
 
 
 def namespaced(folder: Path) -> Path:
-    """Write the manifest as Gradle's plug-in hands it to aapt2: with the namespace."""
+    """Write the manifest as Gradle's plug-in hands it to aapt2: with namespace and id."""
     text = (MAIN / "AndroidManifest.xml").read_text()
     assert "package=" not in text
     path = folder / "AndroidManifest.xml"
-    path.write_text(text.replace("<manifest ", f'<manifest package="{NAMESPACE}" '))
+    named = text.replace("<manifest ", f'<manifest package="{NAMESPACE}" ')
+    path.write_text(named.replace("${applicationId}", NAMESPACE))
     return path
 
 

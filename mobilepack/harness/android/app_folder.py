@@ -21,6 +21,9 @@ from mobilepack.harness.lease import leased
 from mobilepack.process import Finished
 
 PLACE = "files/package"
+RUNS = "run/"
+"""Below the package folder: programs of run plans, by checksum."""
+
 MARK = f"{PLACE}/.deploying"
 _LIST = 'cd "$1" 2>/dev/null && find . -type f -exec sha256sum {} +'
 _COPY = 'mkdir -p "$(dirname "$2")" && cp "$1" "$2.part" && sha256sum "$2.part"'
@@ -76,13 +79,14 @@ class AppFolder:
             there = self._there()
             digests = {name: _sha256(path) for name, path in files.items()}
             changed = [name for name in files if there.get(name) != digests[name]]
-            removed = sorted(set(there) - set(files))
+            gone = sorted(set(there) - set(files))
+            removed = [name for name in gone if not name.startswith(RUNS)]
             pushed: list[str] = []
             copied: list[str] = []
             if changed or removed:
                 self._must(["sh", "-c", 'mkdir -p "$1" && : > "$2"', "sh", PLACE, MARK])
                 for name in changed:
-                    fresh = self._put(name, files[name], digests[name], on_push)
+                    fresh = self.put(files[name], f"{PLACE}/{name}", on_push)
                     (pushed if fresh else copied).append(name)
                 for name in removed:
                     self._must(["rm", "-f", f"{PLACE}/{name}"])
@@ -129,21 +133,37 @@ class AppFolder:
         done = self.run_as(["sh", "-c", f"find {PLACE} -type f -exec stat -c %s {{}} +"])
         return [int(word) for word in done.stdout.split() if word.isdecimal()]
 
-    def _put(self, name: str, path: Path, digest: str, on_push: OnPush) -> bool:
-        """Put one file into the folder; return whether it was pushed."""
-        size, remote = path.stat().st_size, f"{PLACE}/{name}"
+    def program(self, path: Path, on_push: OnPush) -> str:
+        """Return the name below the package folder of a program to run, pushed if need be.
+
+        Raises:
+            RunFailedError: It did not arrive whole.
+        """
+        name = f"{RUNS}{_sha256(path)}.pte"
+        done = self.run_as(["stat", "-c", "%s", f"{PLACE}/{name}"])
+        if done.stdout.strip() != str(path.stat().st_size):
+            self.put(path, f"{PLACE}/{name}", on_push)
+        return name
+
+    def put(self, path: Path, remote: str, on_push: OnPush = lambda name, size: None) -> bool:
+        """Put a file into the app's own folder; return whether it was pushed.
+
+        Raises:
+            RunFailedError: It did not arrive whole.
+        """
+        size, digest = path.stat().st_size, _sha256(path)
         store = Store(self.adb, on_push)
         limit = QUICK_S + size / HASHING
         held = f"{ROOT}/objects/{digest}.pte"
         if store.has(held, size):
             self._open(ROOT, f"{ROOT}/objects", held)
-            self._copy(held, remote, digest, name, limit)
+            self._copy(held, remote, digest, path.name, limit)
             return False
         with store.run_folder() as folder:
             staged = f"{folder}/{digest}"
             store.send(path, staged)
             self._open(ROOT, f"{ROOT}/runs", folder, staged)
-            self._copy(staged, remote, digest, name, limit)
+            self._copy(staged, remote, digest, path.name, limit)
         return True
 
     def _open(self, *paths: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mobilepack.contract.run_plan import RunPlan
 from mobilepack.contract.run_result import RunResult
+from mobilepack.errors import MissingError
 from mobilepack.harness.android.adb import Adb
 from mobilepack.harness.android.conditions import read_conditions
 from mobilepack.harness.android.facts import DeviceFacts, read_facts
@@ -15,7 +16,7 @@ from mobilepack.harness.android.gates import Gate, wait_until_fit
 from mobilepack.harness.android.match import check_match, soc_of
 from mobilepack.harness.android.native_run import NativeRun, Watching, Wrapping
 from mobilepack.harness.android.presence import knowing
-from mobilepack.harness.android.store import Store
+from mobilepack.harness.android.store import OnPush, Store
 from mobilepack.harness.base import (
     NO_HURRY,
     Device,
@@ -27,7 +28,7 @@ from mobilepack.harness.base import (
 )
 from mobilepack.harness.journal import Journal
 from mobilepack.harness.lease import leased
-from mobilepack.harness.native.build import built_runner
+from mobilepack.harness.native.build import Machine, built_runner
 
 
 class AdbHarness:
@@ -95,12 +96,31 @@ class AdbHarness:
         with leased(self._adb.serial, self._purpose, self._wait_s):
             machine = check_match(self.facts, soc_of(package))
             with knowing(self._adb):
-                store = Store(self._adb, pushing)
-                running = NativeRun(store, store.runner(built_runner(machine)), self._wrap)
-                program = store.program(package / plan.program)
-                there = plan.model_copy(update={"program": program, "weight_cache": ""})
-                result = self._whole(running, there, watching)
+                result = self._carried_out(package, plan, watching, machine, pushing)
         return self._named(result, plan)
+
+    def _carried_out(
+        self,
+        package: Path,
+        plan: RunPlan,
+        watching: Watching,
+        machine: Machine,
+        on_push: OnPush,
+    ) -> RunResult:
+        """Bring everything to the phone and carry the plan out there."""
+        soc = soc_of(package)
+        if soc is not None:
+            raise MissingError(
+                "native-runner-backend",
+                f"the native runner cannot run a program for {soc}",
+                why="it has ExecuTorch's XNNPACK delegate; QNN's is part of the app's library",
+                next=f"install the app's qnn variant, then: -d app:{self._adb.serial}",
+            )
+        store = Store(self._adb, on_push)
+        running = NativeRun(store, store.runner(built_runner(machine)), self._wrap)
+        program = store.program(package / plan.program)
+        there = plan.model_copy(update={"program": program, "weight_cache": ""})
+        return self._whole(running, there, watching)
 
     def _whole(self, running: NativeRun, plan: RunPlan, watching: Watching) -> RunResult:
         """Run what an earlier attempt has not brought yet, and return the result of all of it."""
@@ -110,7 +130,7 @@ class AdbHarness:
         result = running.left_behind(journal)
         running.store.sweep()
         if result is not None:
-            result = _with(result, {"resumed": "the result lay on the phone"})
+            result = with_conditions(result, {"resumed": "the result lay on the phone"})
         else:
             missing = journal.missing(plan) or plan.model_copy(update={"items": plan.items[-1:]})
             result = self._run(running, missing, watching, journal)
@@ -125,7 +145,7 @@ class AdbHarness:
             gated = self._fit(watching.on_progress, len(plan.items))
             before = gated | read_conditions(self._adb, "_before")
             result = running.run(plan, folder, watching, journal)
-            return _with(result, before | read_conditions(self._adb, "_after"))
+            return with_conditions(result, before | read_conditions(self._adb, "_after"))
 
     def _fit(self, on_progress: OnProgress, total: int) -> dict[str, str]:
         if self._gate is None:
@@ -149,7 +169,8 @@ class AdbHarness:
         return result.model_copy(update={"plan_sha256": digest, "environment": environment})
 
 
-def _with(result: RunResult, conditions: dict[str, str]) -> RunResult:
+def with_conditions(result: RunResult, conditions: dict[str, str]) -> RunResult:
+    """Return a result with more conditions."""
     all_of_them = result.environment.conditions | conditions
     environment = result.environment.model_copy(update={"conditions": all_of_them})
     return result.model_copy(update={"environment": environment})

@@ -31,8 +31,8 @@ _END = (
     'test -n "$2" && test -f "$2" || rm -rf "$1"'
 )
 _SLOWEST = 1 << 20  # bytes per second of a transfer that is not stuck (USB 2 does 20 times that)
-HASHING = 20 << 20
-"""Bytes per second of sha256sum on a slow core."""
+HASHING = 2 << 20
+"""Bytes per second of sha256sum below which it is stuck; an emulated core does some 8 MB."""
 
 OnPush = Callable[[str, int], None]
 """Hears the name and size of each file that is really pushed."""

@@ -28,12 +28,12 @@ def lab(adb: Adb) -> Iterator[Phone]:
     """Return a phone that runs."""
     made = phones.create(NAME)
     try:
-        yield _started(made, adb)
+        yield started(made, adb)
     finally:
         phones.delete(made, adb)
 
 
-def _started(made: Phone, adb: Adb) -> Phone:
+def started(made: Phone, adb: Adb) -> Phone:
     try:
         return phones.start(made, adb).phone
     except RunFailedError as err:

@@ -1,0 +1,62 @@
+/** The app's harness and the library's chat on a JVM: `plan PROGRAM PLAN RESULT`, `chat FOLDER TEXT N OUT`. */
+package mobilepack.lab
+
+import mobilepack.demo.loadEngine
+import mobilepack.harness.Environment
+import mobilepack.harness.Platform
+import mobilepack.harness.RunPlan
+import mobilepack.harness.SystemClock
+import mobilepack.harness.runPlan
+import mobilepack.harness.toJson
+import org.pytorch.executorch.extension.llm.LlmCallback
+import org.pytorch.executorch.extension.llm.LlmGenerationConfig
+import org.pytorch.executorch.extension.llm.LlmModule
+import java.io.File
+
+private class Lab(private val program: File) : Platform {
+    override val clock = SystemClock
+    override fun resetPeak() = "since process start"
+    override fun residentBytes() = memory("VmRSS")
+    override fun peakBytes() = memory("VmHWM")
+    override fun conditions(): Map<String, String> = emptyMap()
+    override fun load(plan: RunPlan) = loadEngine(program, plan, 1)
+    override fun environment(plan: RunPlan, conditions: Map<String, String>) = Environment(
+        kind = "emulator",
+        representative = false,
+        name = "Android library on a Debian JVM",
+        cpu = System.getProperty("os.arch"),
+        threads = 1,
+        runtime = mapOf("java" to System.getProperty("java.version")),
+        conditions = conditions,
+    )
+
+    private fun memory(field: String): Long =
+        File("/proc/self/status").readLines().first { it.startsWith("$field:") }
+            .filter { it.isDigit() }.toLong() * 1024
+}
+
+/** The library prints what it generates as well, so the text goes to a file. */
+private fun chat(folder: File, prompt: String, tokens: Int, out: File) {
+    val module = LlmModule(folder.resolve("model.pte").path, folder.resolve("tokenizer.json").path, 0f)
+    module.load()
+    val listener = object : LlmCallback {
+        override fun onResult(result: String) = out.appendText(result)
+        override fun onStats(stats: String) = System.err.println(stats)
+    }
+    val config = LlmGenerationConfig.create().echo(false).temperature(0f).seqLen(tokens).build()
+    module.generate(prompt, config, listener)
+}
+
+fun main(arguments: Array<String>) {
+    if (arguments[0] == "chat") {
+        chat(File(arguments[1]), arguments[2], arguments[3].toInt(), File(arguments[4]))
+    } else {
+        val plan = File(arguments[2]).readBytes()
+        val result = runPlan(plan, Lab(File(arguments[1]))) { item, done, total ->
+            System.err.println("$done/$total $item")
+        }
+        File(arguments[3]).writeText(result.toJson())
+    }
+    System.out.flush()
+    Runtime.getRuntime().halt(0) // static destructors of two C++ libraries do not agree on an order
+}
