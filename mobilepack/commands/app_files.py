@@ -34,7 +34,7 @@ def android_files(package: Package) -> Iterator[Mapping[str, Path]]:
             why=f"its program is for {backend}",
             next="build one that does: mobilepack build MODEL --target xnnpack",
         )
-    files = {"model.pte": package.program}
+    files = {"model.pte": package.phone_program}
     files |= {name: package.root / name for name in _TOKENIZERS if package.lists(name)}
     files[MANIFEST] = package.root / MANIFEST
     with tempfile.TemporaryDirectory(prefix="mobilepack-app-") as folder:

@@ -13,7 +13,7 @@ from mobilepack.contract.run_folder import RunFolder, new_run_folder
 from mobilepack.contract.run_plan import RunPlan, Teacher, Time
 from mobilepack.contract.run_result import Environment, RunResult, Timing
 from mobilepack.errors import RunFailedError, UsageError
-from mobilepack.harness.base import Harness, Limits, OnProgress, Progress, silent
+from mobilepack.harness.base import DeviceKind, Harness, Limits, OnProgress, Progress, silent
 from mobilepack.harness.host import HostHarness
 from mobilepack.metrics.latency import summarise, tok_per_s, trust
 from mobilepack.metrics.memory import loaded_bytes, peak_over_base_bytes
@@ -130,7 +130,7 @@ def begin(path: Path, options: BenchOptions, runner: Harness) -> Begun:
     folder = new_run_folder(package.root, runner.device.id)
     # Instructions are the same every time with one thread only, and an emulator's times are none.
     threads = 1 if runner.device.kind == "emulator" else options.threads
-    plan = _plan(package, tests, threads)
+    plan = _plan(package, tests, threads, runner.device.kind)
     folder.write("run_plan.json", plan)
     limits = Limits.within(options.timeout_s)
     return Begun(package, plan, tests, skipped, folder, runner, limits)
@@ -148,7 +148,7 @@ def finish(begun: Begun, timed: RunResult, on_progress: OnProgress = silent) -> 
     def tell(now: Progress) -> None:
         on_progress(Progress(f"memory, {now.item}" if now.item else "", now.done, now.total))
 
-    once = _plan(package, tuple(_once(test) for test in begun.tests), begun.plan.threads)
+    once = begun.plan.model_copy(update={"items": tuple(_once(test) for test in begun.tests)})
     memory = begun.run(once, tell)
     one = once.model_copy(update={"items": (_ONE_TOKEN,), "weight_cache": package.weight_cache})
     loads = [*_cached_loads(one, begun.run)]
@@ -235,10 +235,10 @@ def _token_ids(package: Package) -> tuple[int, ...]:
     return tuple(index * 7919 % size for index in range(1, _TOKENS + 1))
 
 
-def _plan(package: Package, tests: tuple[Time, ...], threads: int) -> RunPlan:
+def _plan(package: Package, tests: tuple[Time, ...], threads: int, kind: DeviceKind) -> RunPlan:
     build = package.manifest.plan
     return RunPlan(
-        program=package.program.relative_to(package.root).as_posix(),
+        program=package.program_on(kind),
         max_seq_len=build.max_seq_len,
         prefill_chunk=build.prefill_chunk,
         threads=threads,

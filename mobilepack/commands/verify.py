@@ -161,7 +161,7 @@ class Ladder:
     def on(self, harness: Harness, on_progress: OnProgress = silent) -> VerifyResult:
         """Climb down to one device; raises as `verify` does."""
         folder = new_run_folder(self.package.root, harness.device.id)
-        folder.write("run_plan.json", self.plan)
+        folder.write("run_plan.json", self._plan_on(harness))
         here = harness if harness.device.kind == "host" else self._host
         with self._lock:
             on_host = self._host_result(here, folder, on_progress)
@@ -179,8 +179,16 @@ class Ladder:
     def _run(self, harness: Harness, folder: RunFolder, on_progress: OnProgress) -> RunResult:
         limits = Limits.within(self.options.timeout_s)
         return harness.run(
-            self.package.root, self.plan, log=folder.log, limits=limits, on_progress=on_progress
+            self.package.root,
+            self._plan_on(harness),
+            log=folder.log,
+            limits=limits,
+            on_progress=on_progress,
         )
+
+    def _plan_on(self, harness: Harness) -> RunPlan:
+        program = self.package.program_on(harness.device.kind)
+        return self.plan.model_copy(update={"program": program})
 
     def _host_result(
         self, harness: Harness, folder: RunFolder, on_progress: OnProgress

@@ -55,6 +55,11 @@ class Package:
         own = None if self.manifest.npu is None else self.manifest.npu.phone_program
         return self.program if own is None else self.root / own
 
+    def program_on(self, kind: str) -> str:
+        """Return the program that a kind of device runs (`DeviceKind`), below the package."""
+        path = self.phone_program if kind == "device" else self.program
+        return path.relative_to(self.root).as_posix()
+
     @property
     def program_bytes(self) -> int:
         """Size of the program, a file or a folder, with weights that lie beside it."""

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from mobilepack.contract.run_plan import RunPlan
 from mobilepack.contract.run_result import RunResult
-from mobilepack.errors import MissingError
 from mobilepack.harness.android.adb import Adb
 from mobilepack.harness.android.conditions import read_conditions
 from mobilepack.harness.android.facts import DeviceFacts, read_facts
@@ -28,6 +27,7 @@ from mobilepack.harness.base import (
 )
 from mobilepack.harness.journal import Journal
 from mobilepack.harness.lease import leased
+from mobilepack.harness.native.backend import check_backend
 from mobilepack.harness.native.build import Machine, built_runner
 
 
@@ -108,14 +108,7 @@ class AdbHarness:
         on_push: OnPush,
     ) -> RunResult:
         """Bring everything to the phone and carry the plan out there."""
-        soc = soc_of(package)
-        if soc is not None:
-            raise MissingError(
-                "native-runner-backend",
-                f"the native runner cannot run a program for {soc}",
-                why="it has ExecuTorch's XNNPACK delegate; QNN's is part of the app's library",
-                next=f"install the app's qnn variant, then: -d app:{self._adb.serial}",
-            )
+        check_backend(package)
         store = Store(self._adb, on_push)
         running = NativeRun(store, store.runner(built_runner(machine)), self._wrap)
         program = store.program(package / plan.program)

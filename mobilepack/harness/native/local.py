@@ -11,6 +11,7 @@ from mobilepack.contract.run_plan import RunPlan
 from mobilepack.contract.run_result import RunResult
 from mobilepack.errors import MissingError
 from mobilepack.harness.base import NO_HURRY, Device, Limits, OnProgress, silent
+from mobilepack.harness.native.backend import check_backend
 from mobilepack.harness.native.build import RUNNER, Machine, built_runner
 from mobilepack.harness.watch import Watch
 from mobilepack.process import Child
@@ -36,8 +37,9 @@ class NativeHarness:
         """Run a plan; see `Harness.run`.
 
         Raises:
-            MissingError: There is no runner for this machine.
+            MissingError: There is no runner for this machine, or the package is not XNNPACK's.
         """
+        check_backend(package)
         runner = built_runner(_this_machine()) / RUNNER
         with tempfile.TemporaryDirectory(prefix="mobilepack-run-") as folder:
             plan_path, result_path = Path(folder) / "run_plan.json", Path(folder) / "result.json"

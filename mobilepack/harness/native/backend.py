@@ -1,0 +1,34 @@
+"""Which packages the native runner can run: asked before anything is compiled or pushed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mobilepack.contract.manifest import Manifest
+from mobilepack.contract.package import MANIFEST
+from mobilepack.errors import MissingError
+
+_ELSEWHERE = {
+    "qnn": "QNN's delegate is part of the app's library: install the app's qnn variant, then: "
+    "-d app:SERIAL",
+    "coreml": "run it here (-d host), in a simulator or on an iPhone (docs/devices/ios.md)",
+    "onnx": "run it here (-d host); on a phone it is ONNX Runtime's",
+}
+
+
+def check_backend(package: Path) -> None:
+    """Refuse a package whose delegate the runner does not have.
+
+    Raises:
+        MissingError: It is not XNNPACK's.
+        UsageError: Its manifest cannot be read.
+    """
+    manifest = package / MANIFEST
+    backend = Manifest.read(manifest).plan.backend if manifest.is_file() else "xnnpack"
+    if backend != "xnnpack":
+        raise MissingError(
+            "native-runner-backend",
+            f"the native runner cannot run a {backend} package",
+            why="it has ExecuTorch's XNNPACK delegate alone",
+            next=_ELSEWHERE.get(backend, "run it where its delegate is"),
+        )
