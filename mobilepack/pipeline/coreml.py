@@ -24,6 +24,7 @@ from mobilepack.ios import load_ios
 from mobilepack.models.encodings import coreml_storage
 from mobilepack.models.layer_spec import AttentionSpec
 from mobilepack.models.weights import LoadedModel
+from mobilepack.pipeline.coreml_functions import decode_functions
 from mobilepack.pipeline.known_reference import find, keep, key_of
 from mobilepack.pipeline.lower import Counts, MemoryBytes, MetadataValue, program_facts
 from mobilepack.pipeline.package import PROGRAM, ProgramFacts
@@ -32,7 +33,7 @@ from mobilepack.pipeline.stages import Stages
 from mobilepack.pipeline.workspace import FULL, disk_full
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     import torch
     from torch.export import ExportedProgram
@@ -134,7 +135,7 @@ def _write(
         if err.errno in FULL:
             raise disk_full(folder.parent, "the Core ML program", err) from err
         raise
-    functions = _functions(folder, plan, methods)
+    functions = decode_functions(folder, plan, methods)
     form = _form(model, plan, "positions_first")
     return _Made(methods, functions, len(methods[1].calls), written.operators, form)
 
@@ -163,24 +164,6 @@ def _put(parts: Path, folder: Path, written: Written) -> None:
         parts.rmdir()
     else:
         parts.rename(folder / MLPACKAGES)
-
-
-def _functions(folder: Path, plan: BuildPlan, methods: Iterable[Method]) -> tuple[Function, ...]:
-    """Return the functions of a decode step."""
-    from mobilepack.mil.delegates import Delegates
-    from mobilepack.mil.mlpackage import open_mlpackage
-    from mobilepack.mil.pte import open_pte
-
-    if plan.artefact == "pte":
-        found = Delegates(open_pte(folder / PROGRAM)).of("decode")
-        ours = (one for one in found if one is not None)
-        return tuple(one.program.functions[one.function or one.program.default] for one in ours)
-    decode = next(method for method in methods if method.name == "decode")
-    where = folder / MLPACKAGES if (folder / MLPACKAGES).is_dir() else folder
-    single = where == folder  # one package, renamed
-    names = {c.program: MLPACKAGE if single else c.program for c in decode.calls}
-    programs = {name: open_mlpackage(where / path) for name, path in names.items()}
-    return tuple(programs[c.program].functions[c.function] for c in decode.calls)
 
 
 def _form(
