@@ -40,12 +40,12 @@ class Case:
 
 
 CASES = (
-    Case("smollm2-135m", "coreml-mlpackage", "fp16", proved=True),
-    Case("smollm2-135m", "coreml-mlpackage", "8w", proved=True),
     Case("smollm2-135m", "coreml-mlpackage", "4w", proved=True),
-    Case("smollm2-135m", "coreml-mlpackage", "4p", proved=True),
-    Case("smollm2-135m", "coreml", "4w", proved=True),
-    Case("smollm2-135m", "coreml-mlpackage", "4w", proved=True, more=("--states",)),
+    Case("smollm2-135m", "coreml-mlpackage", "fp16", proved=True),
+    Case("smollm2-135m", "coreml-mlpackage", "8w"),
+    Case("smollm2-135m", "coreml-mlpackage", "4p"),
+    Case("smollm2-135m", "coreml", "4w"),
+    Case("smollm2-135m", "coreml-mlpackage", "4w", more=("--states",)),
     Case("llama3.2-1b", "coreml-mlpackage", "4w"),
     Case("llama3.2-1b", "coreml", "8w"),
 )
@@ -114,12 +114,12 @@ def prove(folder: Path) -> dict[str, Any]:
         RuntimeError: It did not pass.
     """
     command = [sys.executable, "-m", "mobilepack", "verify", str(folder), "--json"]
-    ran = run_measured([*command, "--timeout", str(LIMIT_S)], limit_s=LIMIT_S)
+    ran = run_measured([*command, "--exported", "never", "-t", "1", "--timeout", str(LIMIT_S)], limit_s=LIMIT_S)
     if ran.returncode:
         raise RuntimeError(f"{folder}: {ran.explain_failure()}")
     report = next(iter(folder.glob("runs/*/*/parity.json")))
     rows = [r for r in json.loads(report.read_text())["rows"] if r["status"] == "passed"]
-    rows = [row for row in rows if "eager" in row["reference"]]
+    rows = [row for row in rows if row["against"].startswith("eager")]
 
     def least(name: str) -> float:
         return min(m["value"] for row in rows for m in row["metrics"] if m["name"] == name)

@@ -19,7 +19,7 @@ BINS = 1024
 """Of the histogram that tables are fitted to: a bin is a 128th of the distance of two entries."""
 
 ROUNDS = 25
-"""Of Lloyd's algorithm; beyond it the error of normal weights falls by less than a part in 1000."""
+"""Of Lloyd's algorithm: at its end for normal weights, 2 parts in 1000 before it for their cubes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,9 @@ class Palette:
 def palette(rows: torch.Tensor, group: int) -> Palette:
     """Find 16 values for each group of rows [rows, columns] that miss its numbers least.
 
-    Lloyd's algorithm (1982; k-means in one dimension) on a histogram of each group, begun at the
-    quantiles; then every number takes the nearest entry.
+    Lloyd's algorithm (1982; k-means in one dimension) on a histogram of each group, begun where
+    the best spacing for many levels is, by the cube root of the density (Panter and Dite 1951);
+    then every number takes the nearest entry.
     """
     groups = rows.reshape(rows.shape[0] // group, -1)
     tables = _fitted(groups).half()
@@ -74,11 +75,15 @@ def _fitted(groups: torch.Tensor) -> torch.Tensor:
     low, high = groups.amin(1, keepdim=True), groups.amax(1, keepdim=True)
     width = ((high - low) / BINS).clamp_min(1e-30)
     bins = ((groups - low) / width).long().clamp_(0, BINS - 1)
-    weight = torch.zeros(groups.shape[0], BINS).scatter_add_(1, bins, torch.ones_like(groups))
-    centres = low + (torch.arange(BINS) + 0.5) * width
-    below = weight.cumsum(1)
-    wanted = (torch.arange(ENTRIES) + 0.5) / ENTRIES * groups.shape[1]
-    start = torch.searchsorted(below, wanted.expand(groups.shape[0], -1).contiguous())
+    empty = torch.zeros(groups.shape[0], BINS)
+    weight = empty.scatter_add(1, bins, torch.ones_like(groups))
+    middle = low + (torch.arange(BINS) + 0.5) * width
+    centres = torch.where(
+        weight > 0, empty.scatter_add(1, bins, groups) / weight.clamp_min(1), middle
+    )
+    below = weight.pow(1 / 3).cumsum(1)
+    wanted = below[:, -1:] * ((torch.arange(ENTRIES) + 0.5) / ENTRIES)
+    start = torch.searchsorted(below, wanted)
     tables = centres.gather(1, start.clamp_(max=BINS - 1))
     for _ in range(ROUNDS):
         between = ((tables[:, 1:] + tables[:, :-1]) / 2).contiguous()

@@ -13,11 +13,13 @@ import torch
 from mobilepack.backends.coreml.weights import PackagedParameters
 from mobilepack.commands.build import BuildOptions, build
 from mobilepack.commands.verify import verify
-from mobilepack.contract.package import open_package
+from mobilepack.contract.manifest import Manifest
+from mobilepack.contract.package import file_entry, open_package
 from mobilepack.contract.run_plan import RunPlan, Teacher
 from mobilepack.errors import RunFailedError, UsageError
 from mobilepack.harness.host import HostHarness
 from mobilepack.mil.mlpackage import open_mlpackage
+from mobilepack.mil.proto import messages
 from mobilepack.models.weights import open_model
 from mobilepack.models.zoo import embedded_path
 from mobilepack.pipeline.plan import Choices, plan_build
@@ -164,6 +166,54 @@ class TestProof:
             step = flat.abs().amax(1, keepdim=True) / levels
             error = (found.reshape(flat.shape) - flat).abs()
             assert torch.all(error <= 0.5 * step + 2e-3 * flat.abs() + 1e-6), name
+
+
+def without_a_write(package: Path, function: str, state: str) -> None:
+    """Drop one write of a state from a package, as a conversion that loses it would.
+
+    The manifest is put right: only running the program can tell.
+    """
+    path = next((package / "model.mlpackage").rglob("model.mlmodel"))
+    model = messages().Model()
+    model.ParseFromString(path.read_bytes())
+    block = model.mlProgram.functions[function].block_specializations["CoreML8"]
+    kept = [op for op in block.operations if not _writes(op, state)]
+    assert len(kept) == len(block.operations) - 1
+    del block.operations[:]
+    block.operations.extend(kept)
+    path.write_bytes(model.SerializeToString())
+    manifest = Manifest.read(package / "manifest.json")
+    name = path.relative_to(package).as_posix()
+    files = tuple(file_entry(package, e.path) if e.path == name else e for e in manifest.files)
+    changed = manifest.model_copy(update={"files": files})
+    (package / "manifest.json").write_text(changed.to_json())
+
+
+def _writes(operation: Any, state: str) -> bool:
+    return operation.type == "write_state" and operation.inputs["input"].arguments[0].name == state
+
+
+@pytest.fixture(scope="module")
+def stateful(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built(tmp_path_factory, "coreml-mlpackage", linear="8w", states=True)
+
+
+@pytest.mark.slow
+class TestStates:
+    def test_the_package_computes_what_pytorch_computes(self, stateful: Path) -> None:
+        check(stateful, 0.999)
+
+    @pytest.mark.parametrize(("function", "state"), [("decode", "v_3"), ("prefill", "k_0")])
+    def test_a_dropped_write_is_caught(
+        self, function: str, state: str, stateful: Path, tmp_path: Path
+    ) -> None:
+        """coremltools#2188: a conversion that loses a state's write says nothing."""
+        broken = Path(shutil.copytree(stateful, tmp_path / "broken"))
+        without_a_write(broken, function, state)
+        result = verify(broken)
+        assert not result.parity.passed
+        failed = [row for row in result.parity.rows if row.status == "failed"]
+        assert any("eager" in row.against for row in failed)
 
 
 def check(package: Path, cosine: float) -> None:
