@@ -1,7 +1,7 @@
 """Measure what Core ML packages cost to build, and prove the SmolLM2 shape.
 
-`python -m benchmarks.coreml` builds checkpoints of random weights (`checkpoint.py`) for iOS 18, each
-in a process of its own, and runs `mobilepack verify` on those of SmolLM2-135M's shape: prefill and
+`python -m benchmarks.coreml` builds checkpoints of random weights (`checkpoint.py`) for iOS 18,
+each in a process of its own, and proves some with `mobilepack verify`: prefill and
 decode steps through the package's own cache, in our interpreter. CPU time and memory are the
 kernel's for the whole process tree. Writes JSON; a table of docs/targets/coreml.md is made from it.
 """
@@ -114,7 +114,8 @@ def prove(folder: Path) -> dict[str, Any]:
         RuntimeError: It did not pass.
     """
     command = [sys.executable, "-m", "mobilepack", "verify", str(folder), "--json"]
-    ran = run_measured([*command, "--exported", "never", "-t", "1", "--timeout", str(LIMIT_S)], limit_s=LIMIT_S)
+    command += ["--exported", "never", "-t", "1", "--timeout", str(LIMIT_S)]
+    ran = run_measured(command, limit_s=LIMIT_S)
     if ran.returncode:
         raise RuntimeError(f"{folder}: {ran.explain_failure()}")
     report = next(iter(folder.glob("runs/*/*/parity.json")))

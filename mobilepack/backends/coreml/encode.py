@@ -19,7 +19,8 @@ BINS = 1024
 """Of the histogram that tables are fitted to: a bin is a 128th of the distance of two entries."""
 
 ROUNDS = 25
-"""Of Lloyd's algorithm: at its end for normal weights, 2 parts in 1000 before it for their cubes."""
+"""Of Lloyd's algorithm: enough for normal weights; their cubes then miss 0.2 % more than at its
+end."""
 
 
 @dataclass(frozen=True, slots=True)
