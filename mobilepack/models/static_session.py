@@ -43,14 +43,17 @@ class StaticSession:
         if count > width or last >= past + (not self._form.states):
             raise ValueError(f"{count} tokens from position {position} on do not fit")
         method = self._methods[name]
-        given = {
-            "tokens": np.asarray(tokens),
-            "positions": np.arange(position, position + count),
-        }
-        inputs = [self._input(spec, given, position, width, count) for spec in method.inputs]
+        inputs = self.inputs(np.asarray(tokens), position, width)
         outputs = dict(zip((t.name for t in method.outputs), self._run(name, inputs), strict=True))
         self._store(outputs, position, count)
         return decoded(outputs["logits"], method.outputs[0].encoding).reshape(-1)
+
+    def inputs(self, tokens: npt.NDArray[np.int64], position: int, width: int) -> list[Array]:
+        """Return the inputs of the method that takes `width` tokens for tokens [S], in order."""
+        count = len(tokens)
+        given = {"tokens": tokens, "positions": np.arange(position, position + count)}
+        method = self._methods["decode" if width == 1 else "prefill"]
+        return [self._input(spec, given, position, width, count) for spec in method.inputs]
 
     def _input(
         self, spec: TensorSpec, given: Mapping[str, Array], position: int, width: int, count: int

@@ -79,9 +79,14 @@ public struct StaticForm: Decodable {
     public func method(for count: Int) -> String { count == 1 ? "decode" : "prefill" }
 
     /// The inputs for tokens from a position on; nil if they do not fit.
-    public func inputs(_ tokens: ArraySlice<Int>, at position: Int, _ widths: Widths) -> Inputs? {
+    ///
+    /// Without widths, ids and masks are as long as they need to be.
+    public func inputs(
+        _ tokens: ArraySlice<Int>, at position: Int, _ given: Widths? = nil
+    ) -> Inputs? {
         let count = tokens.count
         let width = count == 1 ? 1 : prefillTokens
+        let widths = given ?? Widths(ids: width, columns: past + width)
         guard count >= 1, count <= width, position <= past, widths.ids >= width,
             widths.columns >= past + width
         else { return nil }
