@@ -13,6 +13,7 @@ import click
 from pydantic import BaseModel
 
 from mobilepack.cli.app import VERBS, root
+from mobilepack.ios import IosFile
 from mobilepack.soc import SocFile, load_soc, soc_models
 from mobilepack.target import TargetFile, load_target, target_names
 
@@ -92,6 +93,19 @@ def mil_benchmark() -> str:
     from benchmarks.mil import render
 
     return render()
+
+
+def coreml_benchmark() -> str:
+    """Return the table of `benchmarks/results/coreml.json`."""
+    sys.path.insert(0, str(ROOT))  # benchmarks/ is not installed
+    from benchmarks.coreml import render
+
+    return render()
+
+
+def ios_keys() -> str:
+    """Return the table of the keys of a level of iOS."""
+    return "\n".join(_keys_of(IosFile, ""))
 
 
 def target_keys() -> str:

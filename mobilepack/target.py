@@ -12,15 +12,20 @@ from pydantic_core import ErrorDetails
 from mobilepack.errors import UsageError, near_misses
 
 BackendName = Literal["coreml", "onnx", "qnn", "xnnpack"]
+Artefact = Literal["mlpackage", "pte"]
 
 
 RECIPES: dict[BackendName, tuple[str, ...]] = {
-    "coreml": ("fp16", "8w", "4w"),
+    "coreml": ("fp16", "8w", "4w", "4p"),
     "onnx": ("fp32",),
     "qnn": ("fp16", "16a8w", "16a4w"),
     "xnnpack": ("fp32", "8da4w"),
 }
 """What each delegate can do with linear layers."""
+
+GROUP_SIZES = {"8da4w": (32, 64, 128), "4p": (8, 16)}
+"""What `group_size` may be; 0 for every other recipe. Groups of 8 to 16 rows are what Core ML's
+guide advises for tables on the Neural Engine."""
 
 
 class _Table(BaseModel):
@@ -34,15 +39,17 @@ class RecipeDefaults(_Table):
         linear: Linear layers: `fp32`, or `8da4w` (dynamic int8 activations, int4 weights in
             groups) for XNNPACK; `fp16`, or `16a8w` or `16a4w` (16-bit activations, int8 or int4
             weights) for QNN; `fp16`, or `8w` or `4w` (fp16 activations, int8 or int4 weights with
-            a scale per row) for Core ML; `fp32` for ONNX.
-        group_size: Weights of a row that share one scale; 0 without `8da4w`.
+            a scale per row) or `4p` (4-bit places in tables of 16 values) for Core ML;
+            `fp32` for ONNX.
+        group_size: Weights of a row that share one scale with `8da4w`, rows that share one table
+            with `4p` (8 or 16); 0 otherwise.
         embedding: Embedding table: `fp32`, `8w` (int8, a scale per row) or `4w` (int4, groups
             of 32) for XNNPACK; `fp16`, or `16w` (16 bits, one scale) for QNN.
         kv_cache: Element type of the KV cache: `fp32`, `fp16` or `int8`.
     """
 
-    linear: Literal["fp32", "8da4w", "fp16", "16a8w", "16a4w", "8w", "4w"]
-    group_size: Literal[0, 32, 64, 128]
+    linear: Literal["fp32", "8da4w", "fp16", "16a8w", "16a4w", "8w", "4w", "4p"]
+    group_size: Literal[0, 8, 16, 32, 64, 128]
     embedding: Literal["fp32", "8w", "4w", "fp16", "16w"]
     kv_cache: Literal["fp32", "fp16", "int8"]
 
@@ -53,9 +60,10 @@ class RecipeDefaults(_Table):
 
     @model_validator(mode="after")
     def _groups_fit_the_recipe(self) -> Self:
-        if (self.linear == "8da4w") != (self.group_size != 0):
+        if self.group_size not in GROUP_SIZES.get(self.linear, (0,)):
             raise ValueError(
-                "group_size must be 32, 64 or 128 for linear = '8da4w', and 0 otherwise"
+                "group_size must be 32, 64 or 128 for linear = '8da4w', 8 or 16 for '4p', and 0"
+                " otherwise"
             )
         return self
 
@@ -105,7 +113,10 @@ class TargetFile(_Table):
         runs_on: Where the package runs, one entry per platform.
         soc_model: The chip that programs are compiled for unless the command line says so, a file
             of `soc/`; for `qnn` only.
-        ios: Least version of iOS that the program is for; for `coreml` only.
+        ios: Least version of iOS that the program is for unless the command line says so, a file
+            of `ios/`; for `coreml` only.
+        artefact: What is written for `coreml`: a standalone `mlpackage`, or a `pte` with
+            ExecuTorch's Core ML delegate.
         recipe: How weights, embedding and KV cache are stored unless the command line says so.
         shape: Sequence lengths unless the command line says so.
         parity: What `verify` lets a package lose.
@@ -117,6 +128,7 @@ class TargetFile(_Table):
     runs_on: tuple[str, ...] = Field(min_length=1, strict=False)
     soc_model: str | None = None
     ios: int | None = Field(default=None, ge=17)
+    artefact: Artefact | None = None
     recipe: RecipeDefaults
     shape: Shape
     parity: ParityBudget = ParityBudget()
@@ -127,6 +139,8 @@ class TargetFile(_Table):
             raise ValueError("soc_model belongs to backend = 'qnn', which needs it")
         if (self.backend == "coreml") != (self.ios is not None):
             raise ValueError("ios belongs to backend = 'coreml', which needs it")
+        if (self.backend == "coreml") != (self.artefact is not None):
+            raise ValueError("artefact belongs to backend = 'coreml', which needs it")
         if self.recipe.linear not in RECIPES[self.backend]:
             allowed = " or ".join(repr(name) for name in RECIPES[self.backend])
             raise ValueError(f"linear must be {allowed} for backend = {self.backend!r}")

@@ -21,7 +21,9 @@ final class CoreMLEngine: Engine {
     }
 
     func step(_ tokens: ArraySlice<Int>, at position: Int) throws -> [Float] {
-        guard let given = form.inputs(tokens, at: position), let function = functions[given.method]
+        let name = form.method(for: tokens.count)
+        guard let function = functions[name], let widths = widths(function),
+            let given = form.inputs(tokens, at: position, widths)
         else {
             throw UnexpectedResult(
                 description: "\(tokens.count) tokens from position \(position) on do not fit")
@@ -31,10 +33,23 @@ final class CoreMLEngine: Engine {
             throw UnexpectedResult(description: "\(given.method) returns no logits")
         }
         for (name, cache) in caches {
-            guard let new = outputs.featureValue(for: name)?.multiArrayValue else { continue }
-            keep(new, in: cache, isKey: name.hasPrefix("k"), at: position, count: tokens.count)
+            guard let new = outputs.featureValue(for: "new_" + name)?.multiArrayValue else {
+                throw UnexpectedResult(description: "\(given.method) returns no new_\(name)")
+            }
+            let columns = form.keys == .channelsFirst && name.hasPrefix("k")
+            keep(new, in: cache, isKey: columns, at: position, count: tokens.count)
         }
         return (0..<logits.count).map { logits[$0].floatValue }
+    }
+
+    /// How long ids and masks of a function are.
+    private func widths(_ function: MLModel) -> StaticForm.Widths? {
+        let inputs = function.modelDescription.inputDescriptionsByName
+        let mask = inputs.first { $0.key.hasPrefix("mask") }?.value
+        guard let ids = inputs["tokens"]?.multiArrayConstraint?.shape.last,
+            let columns = mask?.multiArrayConstraint?.shape.last
+        else { return nil }
+        return StaticForm.Widths(ids: ids.intValue, columns: columns.intValue)
     }
 
     private func features(_ given: StaticForm.Inputs) throws -> MLDictionaryFeatureProvider {
@@ -45,11 +60,10 @@ final class CoreMLEngine: Engine {
             for (index, id) in ids.enumerated() { array[index] = NSNumber(value: id) }
             named[name] = MLFeatureValue(multiArray: array)
         }
-        let masks =
-            functions[given.method]?.modelDescription.inputDescriptionsByName.keys
-            .filter { $0.hasPrefix("mask") }.sorted() ?? []
-        let shape = [1, 1, width, form.past + width].map { NSNumber(value: $0) }
-        for (name, values) in zip(masks, given.masks) {
+        for (window, values) in zip(form.windows, given.masks) {
+            let name = window == 0 ? "mask" : "mask_\(window)"
+            let rows = given.method == "decode" ? 1 : form.prefillTokens
+            let shape = [1, 1, rows, values.count / rows].map { NSNumber(value: $0) }
             let array = try MLMultiArray(shape: shape, dataType: .float16)
             for (index, value) in values.enumerated() { array[index] = NSNumber(value: value) }
             named[name] = MLFeatureValue(multiArray: array)
@@ -58,7 +72,7 @@ final class CoreMLEngine: Engine {
         return try MLDictionaryFeatureProvider(dictionary: named)
     }
 
-    /// Writes the last `count` columns of new keys [1, heads, channels, T] or values
+    /// Writes the last `count` columns [1, heads, channels, T] (`isKey`) or rows
     /// [1, heads, T, channels] to the cache; the very last position is never read again.
     private func keep(
         _ new: MLMultiArray, in cache: MLMultiArray, isKey: Bool, at position: Int, count: Int
@@ -102,6 +116,11 @@ func loadCoreML(_ package: URL) throws -> Engine {
     let manifest = try Data(contentsOf: folder.appending(path: "manifest.json"))
     guard let form = try StaticForm.read(manifest) else {
         throw UnexpectedResult(description: "the manifest says nothing of a static form")
+    }
+    guard !form.states, package.pathExtension == "mlpackage" else {
+        throw UnexpectedResult(
+            description: "the app runs one package whose cache it keeps; this one has "
+                + (form.states ? "states" : "several parts"))
     }
     let compiled = try compiledModel(package)
     var functions: [String: MLModel] = [:]

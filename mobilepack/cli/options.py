@@ -17,8 +17,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # Copies of the closed sets in contract/manifest.py, which is too slow to import for a help page; a
 # test compares them.
-LINEAR = ("8da4w", "fp32", "16a4w", "16a8w", "fp16", "8w", "4w")
-GROUP_SIZES = ("32", "64", "128")
+LINEAR = ("8da4w", "fp32", "16a4w", "16a8w", "fp16", "8w", "4w", "4p")
+GROUP_SIZES = ("8", "16", "32", "64", "128")
 EMBEDDING = ("4w", "8w", "fp32", "16w", "fp16")
 KV_CACHE = ("fp32", "fp16", "int8")
 LOWERING = ("fast", "reference")
@@ -98,20 +98,22 @@ def recipe_options(function: F) -> F:
             "linear",
             type=Named(LINEAR),
             help="Linear layers: 8da4w (int8 activations, int4 weights in groups) or fp32 for"
-            " xnnpack; 16a4w, 16a8w (16-bit activations, int4 or int8 weights) or fp16 for qnn."
+            " xnnpack; 16a4w, 16a8w (16-bit activations, int4 or int8 weights) or fp16 for qnn;"
+            " 8w, 4w (int8 or int4 weights), 4p (tables of 16 values) or fp16 for coreml."
             " Default: the target's.",
         ),
         click.option(
             "--group-size",
             type=Named(GROUP_SIZES),
-            help="Weights of a row that share one scale. Default: the target's.",
+            help="Weights of a row that share one scale; with 4p: rows that share one table, 8 or"
+            " 16. Default: the target's.",
         ),
         click.option(
             "--qembedding",
             "embedding",
             type=Named(EMBEDDING),
-            help="Embedding table: 4w (int4), 8w (int8) or fp32 for xnnpack; 16w or fp16 for qnn."
-            " Default: the target's, fp32 with --recipe fp32.",
+            help="Embedding table: 4w (int4), 8w (int8) or fp32 for xnnpack; 16w or fp16 for qnn;"
+            " 8w or fp16 for coreml. Default: the target's, fp32 with --recipe fp32.",
         ),
         click.option(
             "--kv-cache",
@@ -142,7 +144,29 @@ def shape_options(function: F) -> F:
 
 
 def target_option(function: F) -> F:
-    """Add the repeatable `--target` and what belongs to the target of a SoC."""
+    """Add the repeatable `--target` and what belongs to the target of a SoC or of a system."""
+    coreml = (
+        click.option(
+            "--ios",
+            type=click.IntRange(min=1),
+            metavar="VERSION",
+            help="Least version of iOS, for coreml. Default: the target's.",
+        ),
+        click.option(
+            "--states",
+            is_flag=True,
+            help="Keep keys and values in the program's states, for coreml-mlpackage from iOS 18"
+            " on. Default: they are inputs and outputs, which the Neural Engine prefers.",
+        ),
+        click.option(
+            "--weight-limit-mb",
+            type=click.IntRange(min=1),
+            metavar="MB",
+            help="Most weights of one Core ML program; a larger model is cut into several."
+            " Default: what an iPhone loads.",
+        ),
+    )
+    function = _all(function, coreml)
     function = click.option(
         "--qnn-sdk",
         type=click.Path(file_okay=False, path_type=Path),
@@ -267,8 +291,8 @@ def lowering_option(function: F) -> F:
         type=Named(LOWERING),
         default=LOWERING[0],
         show_default=True,
-        help="fast writes the program while weights stream; reference is ExecuTorch's own way,"
-        " minutes instead of seconds.",
+        help="fast writes the program while weights stream; reference is ExecuTorch's own"
+        " way (coremltools' for coreml), minutes instead of seconds.",
     )(function)
 
 
@@ -285,7 +309,7 @@ def asked_for(values: Mapping[str, Any], out: Path = DEFAULT_OUT) -> BuildOption
     group = values["group_size"]
     names = (
         *("linear", "embedding", "kv_cache", "max_seq_len", "prefill_chunk", "lowering"),
-        *("soc_model", "qnn_sdk"),
+        *("soc_model", "qnn_sdk", "ios", "states", "weight_limit_mb"),
     )
     compression = CompressionChoices(
         values["prune"], values["prune_vocab"], values["calibrate"], values["calib"]

@@ -48,8 +48,6 @@ QNN_METHODS = 2
 QNN_START_S, QNN_PER_PARAMETER_S, QNN_REFERENCE_PER_LAYER_S = 10.0, 3.7e-7, 10.0
 ONNX_START_S, ONNX_PER_LAYER_S = 5.0, 1.9
 ONNX_BASIS = "torch.onnx, fitted to 8 and 30 layers: 17 and 61 s on 2 x86-64 cores"
-COREML_START_S, COREML_PER_LAYER_S = 3.0, 2.0
-COREML_BASIS = "fitted to the embedded model: 8 layers take 15 to 19 s in coremltools"
 COREML_BYTES_PER_LAYER = 60_000
 """Of the description of both functions (embedded model: 0.5 MB)."""
 QNN_BASIS = (
@@ -148,8 +146,6 @@ def predict(build: BuildPlan, spec: DecoderSpec, parameters: int) -> Prediction:
         seconds, basis = QNN_START_S + QNN_REFERENCE_PER_LAYER_S * layers, QNN_REFERENCE_BASIS
     if build.backend == "onnx":
         seconds, basis = ONNX_START_S + ONNX_PER_LAYER_S * len(spec.layers), ONNX_BASIS
-    if build.backend == "coreml":
-        seconds, basis = COREML_START_S + COREML_PER_LAYER_S * len(spec.layers), COREML_BASIS
     return Prediction(
         target=build.target,
         source=build.model.source,
@@ -176,12 +172,15 @@ def _loaded(spec: DecoderSpec, build: BuildPlan, components: Sequence[Component]
 
 
 def coreml_components(spec: DecoderSpec, recipe: Recipe, max_seq_len: int) -> Iterator[Component]:
-    """Yield the parts of a Core ML package; a tied head is a second copy, as a convolution."""
+    """Yield the parts of a Core ML program; a tied head is the embedding table."""
     totals = {name: [0, 0] for name in COMPONENTS}
+    how = (recipe.linear, recipe.group_size, spec.tied_head)
     for name, shape in parameter_shapes(spec).items():
+        if name == "head.weight" and spec.tied_head:
+            continue
         total = totals[component_of(name, spec)]
-        total[0] += 0 if name == "head.weight" and spec.tied_head else math.prod(shape)
-        total[1] += coreml_storage(name, shape, recipe.linear)[1]
+        total[0] += math.prod(shape)
+        total[1] += coreml_storage(name, shape, *how)[1]
     for component, (parameters, size) in totals.items():
         yield Component(component, parameters, size)
     program = COREML_BYTES_PER_LAYER * len(spec.layers)

@@ -10,7 +10,7 @@ from mobilepack.contract.base import Contract
 from mobilepack.contract.compression import Compression, CompressionReport
 from mobilepack.contract.npu import Npu
 
-LinearRecipe = Literal["fp32", "8da4w", "fp16", "16a8w", "16a4w", "8w", "4w"]
+LinearRecipe = Literal["fp32", "8da4w", "fp16", "16a8w", "16a4w", "8w", "4w", "4p"]
 EmbeddingRecipe = Literal["fp32", "8w", "4w", "fp16", "16w"]
 KvCacheRecipe = Literal["fp32", "fp16", "int8"]
 Lowering = Literal["fast", "reference"]
@@ -26,15 +26,16 @@ class Recipe(Contract):
         linear: `fp32`, or `8da4w` (dynamic int8 activations, symmetric int4 weights in groups);
             `fp16`, or `16a8w` or `16a4w` (static 16-bit activations, symmetric int8 or int4 weights
             with one scale per row); `8w` or `4w` (fp16 activations, symmetric int8 or int4 weights
-            with one scale per row).
-        group_size: Columns that share one scale; 0 without `8da4w`.
+            with one scale per row) or `4p` (fp16 activations, 4-bit places in tables of 16 values).
+        group_size: Columns that share one scale (`8da4w`), or rows that share one table (`4p`);
+            0 otherwise.
         embedding: `fp32`, `8w` (int8, one scale per row) or `4w` (int4 in groups of 32); `fp16`, or
             `16w` (16 bits, one scale).
         kv_cache: Element type of the KV cache; int8 has one float32 scale per token and head.
     """
 
     linear: LinearRecipe = "8da4w"
-    group_size: Literal[0, 32, 64, 128] = 32
+    group_size: Literal[0, 8, 16, 32, 64, 128] = 32
     embedding: EmbeddingRecipe = "4w"
     kv_cache: KvCacheRecipe = "fp32"
 
@@ -66,6 +67,10 @@ class BuildPlan(Contract):
 
     Attributes:
         soc_model: The chip that the program is compiled for; None where any will do.
+        ios: Least version of iOS, of a Core ML program.
+        artefact: What a Core ML program is written as.
+        states: Whether a Core ML program keeps keys and values in states.
+        weight_limit_bytes: Most weights of one Core ML program; a larger model is cut into several.
         calibration_sha256: Of the text whose activations decide the quantisation; None without.
         compression: What is done to the weights before they are lowered; None for nothing.
     """
@@ -74,6 +79,9 @@ class BuildPlan(Contract):
     backend: str
     soc_model: str | None = None
     ios: int | None = None
+    artefact: Literal["mlpackage", "pte"] | None = None
+    states: bool = False
+    weight_limit_bytes: int | None = None
     calibration_sha256: str | None = None
     model: ModelIdentity
     recipe: Recipe
@@ -114,33 +122,65 @@ class TensorSpec(Contract):
     encoding: Encoding | None = None
 
 
+class FunctionCall(Contract):
+    """A call of one function of one Core ML program.
+
+    Tensors are handed over by name: an input is one of the method's inputs or an earlier call's
+    output, and an output `new_x` becomes `x` from then on.
+
+    Attributes:
+        program: Path below the package root, or the key of a delegate's package in a `.pte`.
+    """
+
+    program: str
+    function: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
 class Method(Contract):
-    """A method of the program with its tensors in call order."""
+    """A method of the program with its tensors in call order.
+
+    Attributes:
+        calls: What it is made of where programs are called function by function; of a `.pte`, what
+            its delegates call.
+    """
 
     name: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    calls: tuple[FunctionCall, ...] = ()
 
 
 class StaticForm(Contract):
-    """How to call a program whose methods have fixed lengths and no memory of their own.
+    """How to call a program whose methods have fixed lengths.
 
     `prefill` takes `prefill_tokens` tokens, right-aligned (padding comes first), and `decode` one;
-    both return the logits of the last. Inputs are `tokens` and `positions` int32 [1, T], one mask
-    per window [1, 1, T, past + T] that is added to the scores (0, or `mask_value` where a query
-    may not look), then keys [1, heads, channels, past] and values [1, heads, past, channels] of
-    every layer; column p of these is position p. Outputs are the logits [1, vocabulary], then every
-    layer's keys and values of the T tokens, which the caller writes to the cache.
+    both return the logits of the last. Inputs are `tokens` and `positions` int32 [1, n], of whose
+    n >= T numbers the last T count; one mask per window [1, 1, T, columns] that is added to the
+    scores (0, or `mask_value` where a query may not look): column p is position p of the cache,
+    then come the T tokens, and what is left is masked; then every layer's keys and values. Outputs
+    are the logits (all numbers in order are the vocabulary's), then every layer's keys and values
+    of the T tokens, which the caller writes to the cache. Methods list what they really take.
+
+    With states the program keeps the cache: nothing of it goes in or out. `write` [1, 1, T, past]
+    has a 1 where a token's position is, in a row of zeros (padding: zeros only), and the mask's
+    columns are the positions of the cache, the T tokens among them.
 
     Attributes:
         past: Positions that the cache holds.
         windows: Sliding window of each mask in tokens, 0 for full attention.
+        keys: `channels_first`: keys are [1, heads, channels, past], values [1, heads, past,
+            channels]; `positions_first`: both are [1, heads, past, channels].
+        states: Whether the program keeps keys and values in states.
     """
 
     past: int = Field(ge=1)
     prefill_tokens: int = Field(ge=1)
     mask_value: float = Field(lt=0)
     windows: tuple[int, ...]
+    keys: Literal["channels_first", "positions_first"] = "channels_first"
+    states: bool = False
 
 
 class OperatorCount(Contract):

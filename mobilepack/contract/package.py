@@ -13,6 +13,8 @@ from mobilepack.errors import MissingError, UsageError
 MANIFEST = "manifest.json"
 MLPACKAGE = "model.mlpackage"
 ONNX = "model.onnx"
+MLPACKAGES = "model"
+"""Folder of the packages of a model that one cannot hold."""
 _NEXT = "build the package again: mobilepack build MODEL -o OUT"
 
 
@@ -29,14 +31,16 @@ class Package:
 
     @property
     def program(self) -> Path:
-        """Path of the program that runs on this machine; on a phone too, unless it has its own.
+        """Path of the program: a file, a Core ML package, or a folder of such packages.
+
+        It runs on this machine; on a phone too, unless that has its own.
 
         Raises:
             MissingError: The manifest lists no program, or several.
         """
         if self.manifest.npu is not None:
             return self.root / self.manifest.npu.emulator_program
-        for name in (MLPACKAGE, ONNX):
+        for name in (MLPACKAGE, MLPACKAGES, ONNX):
             if self.lists(name):
                 return self.root / name
         found = [entry.path for entry in self.manifest.files if entry.path.endswith(".pte")]

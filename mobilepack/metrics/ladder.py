@@ -47,7 +47,7 @@ class Judge:
     @property
     def tie_margin(self) -> float:
         """Distance in standard deviations within which logits may swap."""
-        half = self.recipe in ("fp16", "8w", "4w")
+        half = self.recipe in ("fp16", "8w", "4w", "4p")
         return tolerance.HALF_TIE_MARGIN if half else TIE_MARGIN_OVER_STD
 
     def rows(self, checks: Checks, result: RunResult) -> tuple[ParityRow, ...]:

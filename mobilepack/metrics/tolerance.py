@@ -102,7 +102,7 @@ def limits_of(recipe: str, floor: PerturbationFloor | None, positions: int | Non
         return fp32_limits()
     if recipe == "fp16":
         return half_limits()
-    if recipe in ("8w", "4w"):
+    if recipe in ("8w", "4w", "4p"):
         return weight_only_limits()
     if recipe.startswith("16a"):
         return static_limits(floor)

@@ -1,23 +1,42 @@
-"""The compressed constants of a function, decompressed one by one."""
+"""The compressed constants of a function, decompressed when they are asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from mobilepack.mil.compressed import Compressed
 from mobilepack.mil.program import Constant, Function
+from mobilepack.mil.types import TensorType
 
 
-def compressed_constants(function: Function) -> Iterator[tuple[str, Tensor]]:
-    """Yield name and value, in the declared type, of every constexpr operator's output.
+@dataclass(frozen=True, slots=True)
+class CompressedConstant:
+    """An output of a constexpr operator; `key` is equal for equal stored numbers."""
 
-    Those of nested blocks are left out.
+    name: str
+    type: TensorType
+    source: Compressed
+    index: int
 
-    Raises:
-        UsageError: An operator is not known, or its arguments do not fit.
-    """
+    @property
+    def key(self) -> object:
+        """Return what equal constants share."""
+        return (self.source.key, self.index)
+
+    def load(self) -> Tensor:
+        """Decompress, in the declared type.
+
+        Raises:
+            UsageError: The operator is not known, or its arguments do not fit.
+        """
+        return self.source.outputs()[self.index]
+
+
+def compressed_constants(function: Function) -> Iterator[CompressedConstant]:
+    """Yield every constexpr operator's outputs; those of nested blocks are left out."""
     constants: dict[str, Constant] = {}
     sources: dict[str, tuple[Compressed, int]] = {}
     for operation in function.block.operations:
@@ -25,7 +44,7 @@ def compressed_constants(function: Function) -> Iterator[tuple[str, Tensor]]:
             constants[operation.name] = operation.attributes["val"]
         elif operation.is_constant:
             source = Compressed(operation, function.opset, sources, constants)
-            values = source.outputs()
             for index, output in enumerate(operation.outputs):
                 sources[output.name] = (source, index)
-                yield output.name, values[index]
+                if isinstance(output.type, TensorType):
+                    yield CompressedConstant(output.name, output.type, source, index)

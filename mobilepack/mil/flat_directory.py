@@ -9,7 +9,7 @@ folder, `children` (name → index of the node). The last node is the root.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mobilepack.mil.files import Embedded, damaged, inner_path
@@ -29,6 +29,42 @@ def open_flat_directory(name: str, blob: memoryview) -> Embedded:
     for path, node in _walk(name, nodes, len(nodes) - 1, "", 0):
         files[str(inner_path(name, path))] = _region(name, blob, node)
     return Embedded(name, files)
+
+
+def flat_index(name: str, sizes: Mapping[str, int]) -> bytes:
+    """Return what follows the files' bytes in a blob.
+
+    Args:
+        name: Of the root.
+        sizes: Length of each file by its path, in the order in which their bytes come.
+    """
+    nodes: list[dict[str, Any]] = []
+    offset = 0
+    tree: dict[str, Any] = {}
+    for path, size in sizes.items():
+        *folders, file = path.split("/")
+        here = tree
+        for folder in folders:
+            here = here.setdefault(folder, {})
+        here[file] = len(nodes)
+        nodes.append(_node(file, 0, {}, offset, size))
+        offset += size
+    _add_folder(name, tree, nodes)
+    return json.dumps({"nodes": nodes}, separators=(",", ":")).encode()[::-1]
+
+
+def _add_folder(name: str, tree: dict[str, Any], nodes: list[dict[str, Any]]) -> int:
+    children = {
+        child: inner if isinstance(inner, int) else _add_folder(child, inner, nodes)
+        for child, inner in tree.items()
+    }
+    nodes.append(_node(name, 1, children, 0, 0))
+    return len(nodes) - 1
+
+
+def _node(name: str, kind: int, children: dict[str, int], offset: int, size: int) -> dict[str, Any]:
+    region = {"offset": offset, "size": size}
+    return {"children": children, "dataRegion": region, "kind": kind, "name": name}
 
 
 def _nodes(name: str, blob: memoryview) -> list[Any]:

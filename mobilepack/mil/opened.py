@@ -17,7 +17,7 @@ class Opened:
     """A file and the Core ML programs in it.
 
     Attributes:
-        packages: By key; an `.mlpackage` is one, under "".
+        packages: By key; an `.mlpackage` is one, under "", several of a folder by their names.
         pte: The ExecuTorch program around them, where there is one.
     """
 
@@ -35,7 +35,7 @@ class Opened:
             raise UsageError(
                 "several-programs",
                 f"cannot choose one of the {len(self.packages)} Core ML programs in {self.path}",
-                why="it has delegates with different packages: " + ", ".join(self.packages),
+                why="it has several packages: " + ", ".join(self.packages),
                 next="use the commands that take the whole program (`mil run`, `lint`)",
             )
         return next(iter(self.packages.values()))
@@ -43,6 +43,8 @@ class Opened:
 
 def open_any(path: Path) -> Opened:
     """Open an `.mlpackage`, a `.pte`, or a folder that holds one of them as `model.*`.
+
+    A folder of `.mlpackage`s (or one with such a folder as `model`) is a model in parts.
 
     Raises:
         MissingError: There is nothing at the path, or coremltools is not installed.
@@ -56,9 +58,12 @@ def open_any(path: Path) -> Opened:
             why="there is no such file or folder",
             next=near_misses(path.name, near) if near else "check the path",
         )
-    for name in ("model.mlpackage", "model.pte"):
+    for name in ("model.mlpackage", "model.pte", "model"):
         if path.is_dir() and (path / name).exists():
             return open_any(path / name)
+    parts = sorted(path.glob("*.mlpackage")) if path.is_dir() else []
+    if parts:
+        return Opened(path, {part.name: open_mlpackage(part) for part in parts})
     if path.is_dir():
         return Opened(path, {"": open_mlpackage(path)})
     if path.suffix == ".mlmodel":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Literal, cast
 
 FLOAT_MATRICES = re.compile(
     r"positions\.weight|.*\.((shared_)?router|conv(_\w)?|(input|recurrent)_gate|[kv]_up)\.weight"
@@ -45,20 +46,36 @@ def embedding_encoding(columns: int, kind: str, linear_group: int) -> tuple[str,
     return "int8", columns
 
 
+CoremlEncoding = Literal["fp16", "8w", "4w", "4p"]
 SMALLEST_COMPRESSED = 512
 """Numbers below which a parameter of a Core ML program is left in half precision."""
 
 
-def coreml_storage(name: str, shape: tuple[int, ...], linear: str) -> tuple[str, int]:
-    """Return how a Core ML program stores a parameter, and its bytes.
+def coreml_encoding(
+    name: str, shape: tuple[int, ...], linear: str, group: int, tied: bool
+) -> CoremlEncoding:
+    """Return how a Core ML program stores a parameter.
 
     Args:
         name: The decoder's name of the parameter.
         shape: Its shape.
-        linear: `fp16`, `8w` or `4w` as in a recipe; a table has 8 bits at least.
+        linear: `fp16`, `8w`, `4w` or `4p` as in a recipe.
+        group: Rows that share a table of `4p`.
+        tied: The head is the embedding table, which has 8 bits at least.
     """
-    numbers = math.prod(shape)
-    if linear == "fp16" or len(shape) == 1 or numbers < SMALLEST_COMPRESSED:
-        return "fp16", 2 * numbers
-    kind = "8w" if name in ("embed.weight", "positions.weight") else linear
-    return kind, numbers * int(kind[0]) // 8 + 2 * shape[0]
+    if linear == "fp16" or len(shape) == 1 or math.prod(shape) < SMALLEST_COMPRESSED:
+        return "fp16"
+    table = name in ("embed.weight", "positions.weight") or (tied and name == "head.weight")
+    odd = shape[1] % 2 or (linear == "4p" and shape[0] % group)
+    return "8w" if table or odd else cast(CoremlEncoding, linear)
+
+
+def coreml_storage(
+    name: str, shape: tuple[int, ...], linear: str, group: int, tied: bool
+) -> tuple[CoremlEncoding, int]:
+    """Return how a Core ML program stores a parameter, and its bytes with scales or tables."""
+    kind, numbers = coreml_encoding(name, shape, linear, group, tied), math.prod(shape)
+    if kind == "fp16":
+        return kind, 2 * numbers
+    own = 32 * (shape[0] // group) if kind == "4p" else 2 * shape[0]
+    return kind, numbers * int(kind[0]) // 8 + own

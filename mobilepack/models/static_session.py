@@ -17,8 +17,6 @@ Array = npt.NDArray[Any]
 Run = Callable[[str, Sequence[Array]], Sequence[Array]]
 """Runs a method by its name; arrays have the types and shapes of its specification."""
 
-_FIXED = ("tokens", "positions")
-
 
 class StaticSession:
     """One sequence; called like a step of the dynamic form: tokens [S], position -> logits [V]."""
@@ -28,12 +26,8 @@ class StaticSession:
         self._form = form
         self._methods = {method.name: method for method in methods}
         self._run = run
-        decode = self._methods["decode"]
-        self._masks = [t for t in decode.inputs if t.name.startswith("mask")]
         self.caches: dict[str, Array] = {
-            t.name: _empty(t)
-            for t in decode.inputs
-            if t.name not in _FIXED and not t.name.startswith("mask")
+            t.name: _empty(t) for t in self._methods["decode"].inputs if is_cache(t.name)
         }
 
     def __call__(self, tokens: npt.NDArray[np.int64], position: int) -> npt.NDArray[np.float32]:
@@ -42,10 +36,11 @@ class StaticSession:
         Raises:
             ValueError: More tokens than one call takes, or positions that the cache lacks.
         """
-        count = len(tokens)
+        count, past = len(tokens), self._form.past
         name = "decode" if count == 1 else "prefill"
         width = 1 if count == 1 else self._form.prefill_tokens
-        if count > width or position > self._form.past:
+        last = position + count - 1 if self._form.states else position  # states must hold them all
+        if count > width or last >= past + (not self._form.states):
             raise ValueError(f"{count} tokens from position {position} on do not fit")
         method = self._methods[name]
         inputs = self.inputs(np.asarray(tokens), position, width)
@@ -54,47 +49,71 @@ class StaticSession:
         return decoded(outputs["logits"], method.outputs[0].encoding).reshape(-1)
 
     def inputs(self, tokens: npt.NDArray[np.int64], position: int, width: int) -> list[Array]:
-        """Return a method's inputs for tokens [S], padded in front to `width`."""
-        padding = width - len(tokens)
-        ids = np.zeros((1, width), np.int32)
-        ids[0, padding:] = tokens
-        places = np.zeros((1, width), np.int32)
-        places[0, padding:] = np.arange(position, position + len(tokens))
-        masks = [
-            encoded(self._mask(window, position, padding, width), spec)
-            for window, spec in zip(self._form.windows, self._masks, strict=True)
-        ]
-        return [ids, places, *masks, *self.caches.values()]
+        """Return the inputs of the method that takes `width` tokens for tokens [S], in order."""
+        count = len(tokens)
+        given = {"tokens": tokens, "positions": np.arange(position, position + count)}
+        method = self._methods["decode" if width == 1 else "prefill"]
+        return [self._input(spec, given, position, width, count) for spec in method.inputs]
+
+    def _input(
+        self, spec: TensorSpec, given: Mapping[str, Array], position: int, width: int, count: int
+    ) -> Array:
+        """Return one input, what is fed padded in front."""
+        if spec.name in given:
+            padded = np.zeros(spec.shape, np.int32)
+            padded[0, spec.shape[1] - count :] = given[spec.name]
+            return padded
+        if spec.name == "write":
+            rows = np.zeros(spec.shape, spec.dtype)
+            at = np.arange(count)
+            rows[0, 0, width - count + at, position + at] = 1
+            return rows
+        if spec.name.startswith("mask"):
+            window = int(spec.name.removeprefix("mask").removeprefix("_") or 0)
+            return encoded(self._mask(spec, window, position, width - count), spec)
+        return self.caches[spec.name]
 
     def _mask(
-        self, window: int, position: int, padding: int, width: int
+        self, spec: TensorSpec, window: int, position: int, padding: int
     ) -> npt.NDArray[np.float32]:
-        """Return 0 where a query may look, else the mask value, [1, 1, T, past + T].
+        """Return 0 where a query may look, else the mask value, [1, 1, T, columns].
 
         Padded queries see what the first real one sees, so that no row is without a key.
         """
-        past = self._form.past
+        past, (width, columns) = self._form.past, spec.shape[2:]
         rows = np.maximum(np.arange(width) - padding, 0)[:, None] + position
-        columns = np.concatenate([np.arange(past), np.arange(width) - padding + position])
-        seen = columns[None] <= rows
+        places = np.full(columns, np.iinfo(np.int64).max)
+        places[:past] = np.arange(past)
+        if not self._form.states:
+            places[past : past + width] = np.arange(width) - padding + position
+        seen = places[None] <= rows
         if window:
-            seen &= columns[None] > rows - window
-        seen[:, :past] &= np.arange(past)[None] < position
-        seen[:, past : past + padding] = False
+            seen &= places[None] > rows - window
+        if not self._form.states:
+            seen[:, :past] &= np.arange(past)[None] < position
+            seen[:, past : past + padding] = False
         mask = np.where(seen, 0.0, self._form.mask_value).astype(np.float32)
         return mask[None, None]
 
     def _store(self, outputs: Mapping[str, Array], position: int, count: int) -> None:
         end = min(position + count, self._form.past)  # the very last position is never read again
         kept = end - position
+        first = self._form.keys == "channels_first"
         for name, cache in self.caches.items():
             new = outputs[name]
-            width = new.shape[-1] if name[0] == "k" else new.shape[-2]
+            columns = first and name[0] == "k"
+            width = new.shape[-1] if columns else new.shape[-2]
             part = slice(width - count, width - count + kept)
-            if name[0] == "k":
+            if columns:
                 cache[..., position:end] = new[..., part]
             else:
                 cache[..., position:end, :] = new[..., part, :]
+
+
+def is_cache(name: str) -> bool:
+    """Tell whether an input holds a layer's keys or values."""
+    kind, _, index = name.partition("_")
+    return kind in ("k", "v") and index.isdigit()
 
 
 def _empty(spec: TensorSpec) -> Array:
@@ -134,7 +153,7 @@ def static_methods(
         encodings: By tensor's name, the same in all methods; a dtype then is the integer's.
     """
     known = encodings or {}
-    results = ("logits", *(n for n in names if n not in _FIXED and not n.startswith("mask")))
+    results = ("logits", *(name for name in names if is_cache(name)))
 
     def specs(
         of: Sequence[str], kinds: Sequence[tuple[tuple[int, ...], str]]

@@ -1,33 +1,70 @@
-"""Build for Core ML: convert the static form, and record what its own weights compute exactly."""
+"""Build for Core ML: write the programs, and record what their own weights compute exactly."""
 
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
-from mobilepack.contract.manifest import BuildPlan, Method, Recipe, StaticForm, TensorSpec
-from mobilepack.contract.package import MLPACKAGE
+from mobilepack.contract.manifest import (
+    BuildPlan,
+    FunctionCall,
+    Method,
+    Recipe,
+    StaticForm,
+    TensorSpec,
+)
+from mobilepack.contract.package import MLPACKAGE, MLPACKAGES
 from mobilepack.contract.reference import Reference, Rows, Variant
 from mobilepack.errors import BuildError
+from mobilepack.ios import load_ios
 from mobilepack.models.encodings import coreml_storage
+from mobilepack.models.layer_spec import AttentionSpec
 from mobilepack.models.weights import LoadedModel
+from mobilepack.pipeline.coreml_functions import decode_functions
 from mobilepack.pipeline.known_reference import find, keep, key_of
 from mobilepack.pipeline.lower import Counts, MemoryBytes, MetadataValue, program_facts
-from mobilepack.pipeline.package import ProgramFacts
+from mobilepack.pipeline.package import PROGRAM, ProgramFacts
 from mobilepack.pipeline.reference import Eager, Passage, record_reference
 from mobilepack.pipeline.stages import Stages
+from mobilepack.pipeline.workspace import FULL, disk_full
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
     from torch.export import ExportedProgram
 
     from mobilepack.backends.coreml.convert import Compression
-    from mobilepack.mil.program import Function, Program
+    from mobilepack.backends.coreml.package import Wanted, Written
+    from mobilepack.mil.program import Function
 
 _EXACT = Recipe(linear="fp32", group_size=0, embedding="fp32", kv_cache="fp32")
+_PARTS = ".packages"
+_HALF_BYTES = 2
+
+MASK_VALUE = -4e4
+"""Half precision ends at 65504 and the Neural Engine turns infinities into NaN (apple/
+coreai-models, neural_engine_rules.md)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What was written.
+
+    Attributes:
+        delegates: Programs that a decode step calls.
+        operators: In a decode step.
+    """
+
+    methods: tuple[Method, ...]
+    functions: tuple[Function, ...]
+    delegates: int
+    operators: int
+    form: StaticForm
 
 
 def build_coreml(  # noqa: PLR0913  what a build has in hand
@@ -43,17 +80,18 @@ def build_coreml(  # noqa: PLR0913  what a build has in hand
     """Write program and reference into a folder.
 
     Raises:
-        BuildError: coremltools could not convert the model.
+        BuildError: coremltools could not convert the model, or the disk has no room.
         MissingError: coremltools is not installed.
     """
     from mobilepack.backends.coreml.weights import PackagedParameters
-    from mobilepack.mil.mlpackage import open_mlpackage
 
-    package = folder / MLPACKAGE
-    with stages.stage("convert"):
-        _convert(model, plan, package)
-    program = open_mlpackage(package)
-    packaged = PackagedParameters(model.weights, package)
+    if plan.lowering == "reference":
+        with stages.stage("convert"):
+            made = _convert(model, plan, folder / MLPACKAGE)
+    else:
+        with stages.stage("write") as on_share:
+            made = _write(model, plan, metadata, folder, on_share)
+    packaged = PackagedParameters(model.weights, made.functions)
     with stages.stage("reference") as on_share:
         key = key_of(
             plan.model, plan.max_seq_len, [p.token_ids for p in passages], plan.compression
@@ -63,22 +101,100 @@ def build_coreml(  # noqa: PLR0913  what a build has in hand
         keep(key, reference)
         if packaged.compressed:
             same = Eager(exported, packaged, tables)
-            made = record_reference(same, _EXACT, passages, on_share)
-            reference = _joined(reference, made)
+            recorded = record_reference(same, _EXACT, passages, on_share)
+            reference = _joined(reference, recorded)
         reference.write(folder / "reference")
-    return _facts(model, plan, metadata, program)
+    return _facts(model, plan, metadata, made)
 
 
-def _convert(model: LoadedModel, plan: BuildPlan, package: Path) -> None:
+def _write(
+    model: LoadedModel,
+    plan: BuildPlan,
+    metadata: Mapping[str, MetadataValue],
+    folder: Path,
+    on_share: Callable[[float], None],
+) -> _Made:
+    """Write the program ourselves while the weights stream by."""
+    from mobilepack.backends.coreml.package import write_packages
+    from mobilepack.backends.coreml.program_file import write_program_file
+
+    wanted = _wanted(plan)
+    parts = folder / _PARTS
+    shutil.rmtree(parts, ignore_errors=True)
+    parts.mkdir()
+    try:
+        written = write_packages(model.spec, model.weights, wanted, parts, on_share)
+        if plan.artefact == "pte":
+            program = folder / PROGRAM
+            methods = write_program_file(program, parts, written, wanted.opset, metadata)
+            shutil.rmtree(parts)
+        else:
+            methods = written.methods
+            _put(parts, folder, written)
+    except OSError as err:
+        if err.errno in FULL:
+            raise disk_full(folder.parent, "the Core ML program", err) from err
+        raise
+    functions = decode_functions(folder, plan, methods)
+    form = _form(model, plan, "positions_first")
+    return _Made(methods, functions, len(methods[1].calls), written.operators, form)
+
+
+def _wanted(plan: BuildPlan) -> Wanted:
+    from mobilepack.backends.coreml.decoder import Form
+    from mobilepack.backends.coreml.package import Wanted
+
+    level = load_ios(plan.ios or 0)
+    return Wanted(
+        opset=level.opset,
+        linear=plan.recipe.linear,
+        group=plan.recipe.group_size,
+        prefill_tokens=plan.prefill_chunk,
+        form=Form(plan.max_seq_len, plan.max_seq_len, plan.states),
+        limit_bytes=plan.weight_limit_bytes or 0,
+        functions=level.functions,
+        by_method=plan.artefact == "pte",
+    )
+
+
+def _put(parts: Path, folder: Path, written: Written) -> None:
+    """Move packages to where a package of ours has them: one as it is, several in a folder."""
+    if len(written.packages) == 1:
+        (parts / written.packages[0]).rename(folder / MLPACKAGE)
+        parts.rmdir()
+    else:
+        parts.rename(folder / MLPACKAGES)
+
+
+def _form(
+    model: LoadedModel, plan: BuildPlan, keys: Literal["channels_first", "positions_first"]
+) -> StaticForm:
+    from mobilepack.models.static import windows_of
+
+    return StaticForm(
+        past=plan.max_seq_len,
+        prefill_tokens=plan.prefill_chunk,
+        mask_value=MASK_VALUE,
+        windows=windows_of(model.spec),
+        keys=keys,
+        states=plan.states,
+    )
+
+
+def _convert(model: LoadedModel, plan: BuildPlan, package: Path) -> _Made:
+    """Let coremltools convert the static form: the check that our own writer is held against."""
     from mobilepack.backends.coreml.convert import Conversion, convert
+    from mobilepack.mil.mlpackage import open_mlpackage
     from mobilepack.models.spec import parameter_shapes
+    from mobilepack.models.static import METHODS
 
     wanted = Conversion(
-        ios=plan.ios or 18,
+        ios=plan.ios or 0,
         compression=cast("Compression", plan.recipe.linear),
         prefill_tokens=plan.prefill_chunk,
         past=plan.max_seq_len,
         max_seq_len=plan.max_seq_len,
+        mask_value=MASK_VALUE,
     )
     weights: dict[str, torch.Tensor] = {}
     shared: dict[str, torch.Tensor] = {}
@@ -94,8 +210,37 @@ def _convert(model: LoadedModel, plan: BuildPlan, package: Path) -> None:
             "conversion-failed",
             "coremltools could not convert this model",
             why=f"{type(err).__name__}: {str(err).strip().splitlines()[0][:300]}",
-            next="report the model; --target xnnpack builds it for the CPU",
+            next="leave --lowering out: the fast lowering does not need its conversion",
         ) from err
+    program = open_mlpackage(package)
+    methods = tuple(_method(name, program.functions[name]) for name in METHODS)
+    decode = program.functions["decode"]
+    operators = sum(1 for _ in decode.computing())
+    return _Made(methods, (decode,), 1, operators, _form(model, plan, "channels_first"))
+
+
+def _method(name: str, function: Function) -> Method:
+    """Return a converted function's tensors; outputs have the names that the cache gives them."""
+    from mobilepack.mil.types import TensorType
+
+    kinds = {"fp16": "float16", "fp32": "float32", "int32": "int32"}
+
+    def spec(label: str, kind: object) -> TensorSpec:
+        assert isinstance(kind, TensorType)  # noqa: S101 - the program is ours
+        return TensorSpec(name=label, dtype=kinds[kind.dtype.label], shape=kind.sizes)
+
+    call = FunctionCall(
+        program=MLPACKAGE,
+        function=name,
+        inputs=tuple(one.name for one in function.inputs),
+        outputs=function.block.outputs,
+    )
+    return Method(
+        name=name,
+        inputs=tuple(spec(one.name, one.type) for one in function.inputs),
+        outputs=tuple(spec(o.name.removeprefix("new_"), o.type) for o in function.outputs),
+        calls=(call,),
+    )
 
 
 def _joined(reference: Reference, made: Reference) -> Reference:
@@ -107,23 +252,13 @@ def _joined(reference: Reference, made: Reference) -> Reference:
 
 
 def _facts(
-    model: LoadedModel,
-    plan: BuildPlan,
-    metadata: Mapping[str, MetadataValue],
-    program: Program,
+    model: LoadedModel, plan: BuildPlan, metadata: Mapping[str, MetadataValue], made: _Made
 ) -> ProgramFacts:
-    from mobilepack.backends.coreml.convert import MASK_VALUE
-    from mobilepack.models.static import METHODS, windows_of
-
-    methods = tuple(_method(name, program.functions[name]) for name in METHODS)
-    decode = methods[1]
-    operators = sum(not op.is_constant for op in program.functions["decode"].block.operations)
-    caches = sum(2 * math.prod(t.shape) for t in decode.inputs if t.name[:2] in ("k_", "v_"))
     facts = program_facts(
         metadata,
-        Counts(1, operators, {}, weight_cache=False),
+        Counts(made.delegates, made.operators, {}, weight_cache=False),
         _formats(model, plan.recipe),
-        MemoryBytes(caches, 0),
+        MemoryBytes(_cache_bytes(model, plan), 0),
     )
     placement = facts.placement.model_copy(
         update={
@@ -131,42 +266,24 @@ def _facts(
             "fallback_weight_bytes": 0,
         }
     )
-    form = StaticForm(
-        past=plan.max_seq_len,
-        prefill_tokens=plan.prefill_chunk,
-        mask_value=MASK_VALUE,
-        windows=windows_of(model.spec),
-    )
-    return replace(facts, placement=placement, methods=methods, static=form)
+    return replace(facts, placement=placement, methods=made.methods, static=made.form)
 
 
-def _method(name: str, function: Function) -> Method:
-    """Return a function's tensors; outputs have the names that the cache gives them."""
-    from mobilepack.mil.types import TensorType
-
-    kinds = {"fp16": "float16", "fp32": "float32", "int32": "int32"}
-
-    def spec(label: str, kind: object) -> TensorSpec:
-        assert isinstance(kind, TensorType)  # noqa: S101 - the program is ours
-        return TensorSpec(name=label, dtype=kinds[kind.dtype.label], shape=kind.sizes)
-
-    made = {output.name: output.type for op in function.block.operations for output in op.outputs}
-    return Method(
-        name=name,
-        inputs=tuple(spec(one.name, one.type) for one in function.inputs),
-        outputs=tuple(
-            spec(label.removeprefix("new_"), made[label]) for label in function.block.outputs
-        ),
-    )
+def _cache_bytes(model: LoadedModel, plan: BuildPlan) -> int:
+    mixers = (cast(AttentionSpec, mixer) for mixer in model.spec.attentions)
+    return sum(2 * _HALF_BYTES * mixer.kv_size * plan.max_seq_len for mixer in mixers)
 
 
 def _formats(model: LoadedModel, recipe: Recipe) -> dict[str, tuple[int, int]]:
-    """Return numbers and bytes of the parameters by how they are stored."""
+    """Return numbers and bytes of parameters by how they are stored; a tied head counts once."""
     from mobilepack.models.spec import parameter_shapes
 
     found: dict[str, tuple[int, int]] = {}
+    tied = model.weights.identity("head.weight") == model.weights.identity("embed.weight")
     for name, shape in parameter_shapes(model.spec).items():
-        kind, size = coreml_storage(name, shape, recipe.linear)
+        if tied and name == "head.weight":
+            continue
+        kind, size = coreml_storage(name, shape, recipe.linear, recipe.group_size, tied)
         numbers, before = found.get(kind, (0, 0))
         found[kind] = (numbers + math.prod(shape), before + size)
     return found

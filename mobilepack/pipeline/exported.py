@@ -16,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mobilepack.contract.manifest import BuildPlan, Manifest, StaticForm
-from mobilepack.contract.package import MLPACKAGE
+from mobilepack.contract.package import MANIFEST
 from mobilepack.contract.reference import Variant
 from mobilepack.errors import MissingError, MobilepackError
 from mobilepack.models.weights import LoadedModel, open_model
+from mobilepack.pipeline.coreml_functions import decode_functions
 from mobilepack.pipeline.export import export_decoder
 from mobilepack.pipeline.reference import quantisation_of
 
@@ -93,7 +94,8 @@ def open_exported(model: LoadedModel, manifest: Manifest, package: Path) -> Expo
         return _dynamic(model, plan)
     parameters, compressed = packaged_parameters(model, plan, package)
     equals: Variant = "quantised" if compressed else "fp32"
-    return Exported(_static(model, parameters, plan, form), recurrent=False, equals=equals)
+    plain = form.model_copy(update={"keys": "channels_first", "states": False})
+    return Exported(_static(model, parameters, plan, plain), recurrent=False, equals=equals)
 
 
 def packaged_parameters(
@@ -104,7 +106,8 @@ def packaged_parameters(
         return model.weights, False
     from mobilepack.backends.coreml.weights import PackagedParameters
 
-    packaged = PackagedParameters(model.weights, package / MLPACKAGE)
+    methods = Manifest.read(package / MANIFEST).methods
+    packaged = PackagedParameters(model.weights, decode_functions(package, plan, methods))
     return packaged, bool(packaged.compressed)
 
 

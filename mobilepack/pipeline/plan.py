@@ -15,11 +15,17 @@ from mobilepack.pipeline.compression_options import (
     compression_for,
     text_sha256,
 )
+from mobilepack.pipeline.coreml_plan import (
+    check_reference_lowering,
+    check_states,
+    coreml_recipe,
+    ios_for,
+    weight_limit_bytes,
+)
 from mobilepack.soc import Soc, load_soc
 from mobilepack.target import RECIPES, Target
 from mobilepack.version import exact_version
 
-_IOS_OF_INT4 = 18
 TOOLCHAIN = ("torch", "executorch", "torchao")
 
 
@@ -35,6 +41,9 @@ class Choices:
         compression: What is done to the weights.
         soc_model: The chip to compile for, for targets that are compiled for one.
         qnn_sdk: A QAIRT SDK of the user's own.
+        ios: Least version of iOS, for Core ML.
+        states: Keys and values in states, for Core ML.
+        weight_limit_mb: Most weights of one Core ML program, MB.
     """
 
     linear: str | None = None
@@ -47,6 +56,9 @@ class Choices:
     compression: CompressionChoices = field(default_factory=CompressionChoices)
     soc_model: str | None = None
     qnn_sdk: Path | None = None
+    ios: int | None = None
+    states: bool = False
+    weight_limit_mb: int | None = None
 
 
 def plan_build(model: LoadedModel, target: Target, choices: Choices) -> BuildPlan:
@@ -58,14 +70,22 @@ def plan_build(model: LoadedModel, target: Target, choices: Choices) -> BuildPla
     max_seq_len, prefill_chunk = lengths_for(model.spec, target, choices)
     recipe = recipe_for(target, choices)
     soc = soc_for(target, choices)
+    level = ios_for(target, choices)
+    if level is not None:
+        check_states(target, choices, level)
     if choices.lowering == "reference":
         check_reference(model.spec)
+        if level is not None:
+            check_reference_lowering(target, recipe, level)
     looks = target.backend == "qnn" and recipe.linear != "fp16"
     return BuildPlan(
         target=target_id(target, choices, soc),
         backend=target.backend,
         soc_model=None if soc is None else soc.model,
-        ios=target.ios,
+        ios=None if level is None else level.version,
+        artefact=target.artefact,
+        states=choices.states,
+        weight_limit_bytes=None if level is None else weight_limit_bytes(choices, level),
         calibration_sha256=text_sha256(choices.compression.text) if looks else None,
         model=ModelIdentity(
             source=str(model.checkpoint.source),
@@ -101,7 +121,11 @@ def soc_for(target: Target, choices: Choices) -> Soc | None:
 
 
 def target_id(target: Target, choices: Choices, soc: Soc | None) -> str:
-    """Return the name of the package's folder: the target's, with a SoC that was asked for."""
+    """Return the name of the package's folder: the target's, with a SoC or iOS asked for."""
+    if target.ios is not None:
+        kind = "-pte" if target.artefact == "pte" else ""  # `coreml-ios26` is a target of its own
+        level = f"{kind}-ios{choices.ios}" if choices.ios not in (None, target.ios) else ""
+        return f"{target.name}{level}{'-states' if choices.states else ''}"
     if soc is None or choices.soc_model is None or soc.model == target.soc_model:
         return target.name
     return f"{target.name}-{soc.model}"
@@ -198,40 +222,6 @@ def onnx_recipe(target: Target, choices: Choices) -> Recipe:
             next="leave that out; quantise the graph with onnxruntime's own tools if you need it",
         )
     return Recipe(linear="fp32", group_size=0, embedding="fp32", kv_cache="fp32")
-
-
-def coreml_recipe(linear: str, target: Target, choices: Choices) -> Recipe:
-    """Return the recipe for Core ML, where the linear layers decide embedding and cache.
-
-    Raises:
-        UsageError: Other storage is asked for, or one that this iOS or the Neural Engine lacks.
-    """
-    if linear == "4w" and (target.ios or 0) < _IOS_OF_INT4:
-        raise UsageError(
-            "int4-of-ios",
-            f"cannot build {target.name} with --recipe 4w",
-            why=f"int4 weights came with iOS {_IOS_OF_INT4}",
-            next="choose --recipe 8w, or --target coreml-ios18",
-        )
-    if choices.group_size:
-        raise UsageError(
-            "group-of-coreml",
-            f"cannot store weights in groups of {choices.group_size} for {target.name}",
-            why="the Neural Engine takes int4 with one scale per row; blocks of it run on the CPU"
-            " and the GPU (coremltools, optimisation overview)",
-            next="leave --group-size out",
-        )
-    fixed = {"embedding": "fp16" if linear == "fp16" else "8w", "kv_cache": "fp16"}
-    for name, value in fixed.items():
-        asked = getattr(choices, name)
-        if asked not in (None, value):
-            raise UsageError(
-                "storage-of-coreml",
-                f"cannot store the {name.replace('_', ' ')} in {asked} with --recipe {linear}",
-                why=f"in a Core ML program it is {value} then",
-                next=f"leave --{'q' if name == 'embedding' else ''}{name.replace('_', '-')} out",
-            )
-    return Recipe.model_validate({"linear": linear, "group_size": 0, **fixed})
 
 
 def qnn_recipe(linear: str, target: Target, choices: Choices) -> Recipe:

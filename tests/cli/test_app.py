@@ -117,7 +117,7 @@ def test_group_sizes_are_those_of_the_manifest() -> None:
         (["--max-seq-len", "1"], "1 is not in the range x>=2"),
         (["--prefill-chunk", "0"], "0 is not in the range x>=1"),
         (["a", "--model", "b"], "the argument says 'a', --model says 'b'"),
-        (["--target", "tpu"], "choose from coreml-"),
+        (["--target", "tpu"], "choose from coreml, coreml-"),
         (["--target", "./absent.toml"], "No such file"),
     ],
 )

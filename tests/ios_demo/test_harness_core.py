@@ -146,7 +146,7 @@ def test_a_static_program_is_given_what_python_gives_it(
 
 def static_methods_of(form: StaticForm) -> tuple[Method, ...]:
     """Return the methods of a program without layers: a mask for each window, and no cache."""
-    masks = [f"mask{number}" for number in range(len(form.windows))]
+    masks = [f"mask_{window}" if window else "mask" for window in form.windows]
     shapes = {
         name: (
             *[((1, width), "int32")] * 2,

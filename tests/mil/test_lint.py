@@ -116,6 +116,20 @@ def _norm(writer: Writer) -> None:
     )
 
 
+def _scaled_norm(writer: Writer) -> None:
+    """Divide by the largest magnitude first, as coremltools and our own programs do."""
+    one, whole = (F16, (1, 1)), (F16, (1, 32))
+    x = writer.input("x", whole)
+    magnitude = writer.add("abs", ("a", whole), x=x)
+    axes = np.array([1])
+    largest = writer.add("reduce_max", ("m", one), x=magnitude, axes=axes, keep_dims=True)
+    least = writer.constant("least", 2.0**-12, F16)
+    floor = writer.add("maximum", ("f", one), x=largest, y=least)
+    scaled = writer.add("real_div", ("d", whole), x=x, y=floor)
+    squared = writer.add("square", ("s", whole), x=scaled)
+    writer.returns(writer.add("reduce_mean", ("y", one), x=squared, axes=axes, keep_dims=True))
+
+
 def _attention(writer: Writer) -> None:
     spec = (F16, (1, 1, 32, 32))
     names = {key: writer.input(key, spec) for key in ("query", "key", "value")}
@@ -166,7 +180,7 @@ PROGRAMS: dict[str, tuple[Build, Build]] = {
     "ANE017": (_scaled((32, 2)), _scaled((32, 1))),
     "ANE018": (_palette(8), _palette(2)),
     "ANE019": (_quantize, _one((F16, (1, 32)))),
-    "ANE020": (_norm, _unary("reduce_mean", (F16, (1, 32)), axes=np.array([0]))),
+    "ANE020": (_norm, _scaled_norm),
     "ANE021": (_one((F16, (1, 16_416))), _one((F16, (1, 16_384)))),
     "ANE023": (_state(32, open_input=True), _state(32)),
     "ANE024": (_attention, _softmax(1)),

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import shutil
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -30,10 +31,6 @@ from mobilepack.models.static import (
     static_decoder,
 )
 
-MASK_VALUE = -4e4
-"""Half precision ends at 65504 and the Neural Engine turns infinities into NaN (apple/
-coreai-models, neural_engine_rules.md)."""
-
 Compression = Literal["fp16", "8w", "4w"]
 _BITS = {"8w": "int8", "4w": "int4"}
 
@@ -43,11 +40,12 @@ class Conversion:
     """What to convert.
 
     Attributes:
-        ios: Least version of iOS, 17 or later.
+        ios: Least version of iOS, 18 or later.
         compression: Of linear maps; an embedding table has 8 bits at least.
         prefill_tokens: T of `prefill`.
         past: Positions of the cache.
         max_seq_len: Positions that the position tables hold.
+        mask_value: What hides a key.
     """
 
     ios: int
@@ -55,6 +53,7 @@ class Conversion:
     prefill_tokens: int
     past: int
     max_seq_len: int
+    mask_value: float
 
 
 class HalfPrecision(torch.nn.Module):
@@ -89,7 +88,7 @@ def convert(
     lengths = {"prefill": wanted.prefill_tokens, "decode": 1}
     parts = {name: out.with_name(f".{name}.mlpackage") for name in METHODS}
     try:
-        with quiet():
+        with quiet(), temporary_files_in(out.parent):
             import coremltools as ct  # warns of itself
 
             for name, part in parts.items():
@@ -109,7 +108,7 @@ def convert(
 def _convert_one(decoder: StaticDecoder, wanted: Conversion) -> Any:
     import coremltools as ct
 
-    tokens, positions, *rest = decoder.example(MASK_VALUE)
+    tokens, positions, *rest = decoder.example(wanted.mask_value)
     inputs = (tokens, positions, *(one.half() for one in rest))
     exported = torch.export.export(HalfPrecision(decoder).eval(), inputs, strict=False)
     exported = without_aliases(exported.run_decompositions({}))
@@ -212,6 +211,22 @@ def validated_once() -> Iterator[None]:
         Program.validate = check
     for program, arguments, options in seen:
         check(program, *arguments, **options)
+
+
+@contextlib.contextmanager
+def temporary_files_in(folder: Path) -> Iterator[None]:
+    """Let temporary files of this process lie in a folder that is gone afterwards.
+
+    coremltools (9.0) keeps every model that it converts or opens as a package of its own in the
+    system's temporary folder until the process ends, and for good where it is killed.
+    """
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".coremltools-") as scratch:
+        tempfile.tempdir = scratch
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
 
 
 @contextlib.contextmanager

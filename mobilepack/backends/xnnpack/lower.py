@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from mobilepack.backends.executorch import constant_method
 from mobilepack.backends.xnnpack.attention import Attention, Call, Lengths, Positions
 from mobilepack.backends.xnnpack.attention_blocks import BlockAttention
 from mobilepack.backends.xnnpack.attention_flat import FlatAttention
@@ -24,7 +25,7 @@ from mobilepack.backends.xnnpack.layout import FileMap, Layout, Table
 from mobilepack.backends.xnnpack.layout import Positions as LearnedPositions
 from mobilepack.backends.xnnpack.moe import MIXTURE, Mixtures, MixtureStep
 from mobilepack.backends.xnnpack.operands import UnknownGraphError, attention_shape
-from mobilepack.backends.xnnpack.program import Jump, ProgramBuilder, constant_method
+from mobilepack.backends.xnnpack.program import Jump, ProgramBuilder
 from mobilepack.backends.xnnpack.recurrent import RECURRENT, Recurrences, RecurrentStep
 from mobilepack.backends.xnnpack.rules_recurrent import Window
 from mobilepack.backends.xnnpack.segments import Segment, SegmentBuilder

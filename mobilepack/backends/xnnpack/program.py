@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from mobilepack.backends.executorch import container
 from mobilepack.backends.xnnpack.graph import Graph
 from mobilepack.backends.xnnpack.layout import Bytes, Layout
 from mobilepack.backends.xnnpack.memory import Lifetime, plan_memory
@@ -322,44 +323,7 @@ def _span(at: Sequence[int], path: frozenset[int]) -> tuple[int, int] | None:
     return (min(met), max(met)) if met else None
 
 
-def constant_method(name: str, value: int | bool | tuple[int, ...]) -> et.ExecutionPlan:
-    """Return a method that takes nothing and returns constants (the runners' metadata)."""
-    items = value if isinstance(value, tuple) else (value,)
-    values = [
-        et.EValue(val=et.Bool(bool_val=item) if isinstance(item, bool) else et.Int(int_val=item))
-        for item in items
-    ]
-    return et.ExecutionPlan(
-        name=name,
-        container_meta_type=container(0, len(items)),
-        values=values,
-        inputs=[],
-        outputs=list(range(len(values))),
-        chains=[et.Chain(inputs=[], outputs=[], instructions=[], stacktrace=None)],
-        operators=[],
-        delegates=[],
-        non_const_buffer_sizes=[0, 0],
-    )
-
-
 def _allocation(offset: int) -> et.AllocationDetails:
     return et.AllocationDetails(
         memory_id=1, memory_offset_low=offset & 0xFFFFFFFF, memory_offset_high=offset >> 32
-    )
-
-
-def container(inputs: int, outputs: int) -> et.ContainerMetadata:
-    """Describe the calling convention in torch's pytree notation (treespec protocol 1)."""
-    leaf = '{"type": null, "context": null, "children_spec": []}'
-
-    def tuple_of(count: int) -> str:
-        children = ", ".join([leaf] * count)
-        head = '{"type": "builtins.tuple", "context": "null", "children_spec": '
-        return f"{head}[{children}]}}"
-
-    no_keywords = '{"type": "builtins.dict", "context": "[]", "children_spec": []}'
-    call = '{"type": "builtins.tuple", "context": "null", "children_spec": '
-    return et.ContainerMetadata(
-        encoded_inp_str=f"[1, {call}[{tuple_of(inputs)}, {no_keywords}]}}]",
-        encoded_out_str=f"[1, {leaf if outputs == 1 else tuple_of(outputs)}]",
     )

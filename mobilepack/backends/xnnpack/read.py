@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mobilepack.backends.executorch import et, serialise
 from mobilepack.backends.xnnpack.layout import Bytes
 from mobilepack.backends.xnnpack.lower import Lowered
-from mobilepack.backends.xnnpack.vendor import deserialize_xnnpack_graph, et, serialise, xnn
+from mobilepack.backends.xnnpack.vendor import deserialize_xnnpack_graph, xnn
 from mobilepack.errors import UsageError
 
 _HEAD_BYTES = 64  # holds the extended header, which says how long the flatbuffer is

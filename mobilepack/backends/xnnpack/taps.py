@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from mobilepack.backends.executorch import aligned_size, container, head_of
 from mobilepack.backends.xnnpack.align import Alignment, Difference
-from mobilepack.backends.xnnpack.head import serialised_head
 from mobilepack.backends.xnnpack.layout import HeadRows
 from mobilepack.backends.xnnpack.lower import (
     BARRIERS,
@@ -31,11 +31,9 @@ from mobilepack.backends.xnnpack.lower import (
     Place,
 )
 from mobilepack.backends.xnnpack.operands import Parts, Rotation
-from mobilepack.backends.xnnpack.program import container
 from mobilepack.backends.xnnpack.read import ReadProgram, read_file, read_lowered
 from mobilepack.backends.xnnpack.vendor import (
     ScalarType,
-    aligned_size,
     et,
     serialize_xnnpack_binary,
     xnn,
@@ -292,7 +290,7 @@ class _Editor:
         self._insert()
         outputs = container(len(self._plan.inputs), len(self._plan.outputs))
         self._plan.container_meta_type = outputs
-        head = serialised_head(self._found.program, self._end)
+        head = head_of(self._found.program, self._end)
         with self._source.open("rb") as source, path.open("wb") as out:
             out.write(head)
             source.seek(self._found.base)

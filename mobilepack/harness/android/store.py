@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mobilepack.errors import RunFailedError
+from mobilepack.errors import RunFailedError, UsageError
 from mobilepack.harness.android.adb import QUICK_S, Adb
 from mobilepack.harness.android.facts import STORE
 
@@ -50,7 +50,15 @@ class Store:
 
         Raises:
             RunFailedError: It did not arrive whole.
+            UsageError: It is none for ExecuTorch: a folder, as Core ML's packages are.
         """
+        if path.is_dir():
+            raise UsageError(
+                "program-of-another-system",
+                f"cannot run {path.name} with Android's harness",
+                why="it is a Core ML package, and the runner takes an ExecuTorch program",
+                next="leave the device out; or build for it: --target xnnpack",
+            )
         digest = _sha256(path)
         name = f"{digest}.pte"
         self._file(path, digest, f"{ROOT}/objects/{name}")

@@ -150,16 +150,34 @@ def quantised_activations(subject: Subject) -> Iterator[Hit]:
             yield at(operation, name, f"{kind}")
 
 
-def _squares(subject: Subject, operation: Operation) -> bool:
-    """Say whether an operation's argument is something times itself."""
+def _squared(subject: Subject, operation: Operation) -> str | None:
+    """Return the value whose square is an operation's argument, None if it is no square."""
     made = subject.producer.get(str(subject.argument(operation, "x")))
     if made is None:
+        return None
+    x, y = (subject.argument(made, name) for name in "xy")
+    power = made.type == "pow" and y is not None and not isinstance(y, str)
+    if made.type == "square" or power or (made.type == "mul" and x == y):
+        return x if isinstance(x, str) else None
+    return None
+
+
+def _scaled(subject: Subject, name: str | None) -> bool:
+    """Say whether a value is divided by its own largest magnitude: no element passes 1."""
+    made = subject.producer.get(str(name))
+    if made is None or made.type != "real_div":
         return False
-    if made.type == "mul":
-        return made.inputs.get("x") == made.inputs.get("y")
-    power = subject.argument(made, "y")
-    constant = power is not None and not isinstance(power, str)
-    return made.type == "square" or (made.type == "pow" and constant)
+    divided, by = subject.argument(made, "x"), subject.argument(made, "y")
+    waiting = [by]
+    while waiting:
+        source = subject.producer.get(str(waiting.pop()))
+        if source is not None and source.type in ("maximum", "add"):  # a floor, or an epsilon
+            waiting += [subject.argument(source, "x"), subject.argument(source, "y")]
+        if source is not None and source.type == "reduce_max":
+            magnitude = subject.producer.get(str(subject.argument(source, "x")))
+            if magnitude is not None and magnitude.type == "abs":
+                return subject.argument(magnitude, "x") == divided
+    return False
 
 
 @rule(
@@ -171,13 +189,14 @@ def _squares(subject: Subject, operation: Operation) -> bool:
     source="https://github.com/apple/coremltools/issues/2585",
 )
 def rmsnorm_overflow(subject: Subject) -> Iterator[Hit]:
-    """Find fp16 means and sums of squares."""
+    """Find fp16 means and sums of squares that nothing keeps small."""
     for operation, name, kind in subject.results():
         if kind.dtype is not DType.FLOAT16:
             continue
         direct = operation.type in ("reduce_sum_square", "reduce_l2_norm")
-        made = operation.type in ("reduce_mean", "reduce_sum") and _squares(subject, operation)
-        if direct or made:
+        summed = operation.type in ("reduce_mean", "reduce_sum")
+        squared = _squared(subject, operation) if summed else None
+        if direct or (squared is not None and not _scaled(subject, squared)):
             yield at(operation, name, f"{kind}")
 
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mobilepack.backends.executorch import constant_method
 from mobilepack.backends.xnnpack.layout import Layout
-from mobilepack.backends.xnnpack.program import ProgramBuilder, constant_method
+from mobilepack.backends.xnnpack.program import ProgramBuilder
 
 
 @dataclass
