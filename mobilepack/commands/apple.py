@@ -8,10 +8,18 @@ from dataclasses import dataclass
 from mobilepack.errors import MissingError, MobilepackError, near_misses
 from mobilepack.harness.ios.container import AppPhone, IosApp
 from mobilepack.harness.ios.devicectl import CONSOLE_SINCE, Devicectl, DevicectlPhone
-from mobilepack.harness.ios.goios import GoIos, GoIosPhone, is_udid
+from mobilepack.harness.ios.goios import GoIos
 from mobilepack.harness.ios.harness import AppHarness
+from mobilepack.harness.ios.lab import LabAppPhone, LabTool, is_udid
+from mobilepack.harness.ios.pymobile import PyMobileDevice
 from mobilepack.harness.ios.simulator import NEW, Simctl, SimulatorPhone
-from mobilepack.harness.ios.tool import Tool, find_go_ios, find_xcrun, xcode_version
+from mobilepack.harness.ios.tool import (
+    Tool,
+    find_go_ios,
+    find_pymobiledevice3,
+    find_xcrun,
+    xcode_version,
+)
 
 _SIMULATOR_UDID = re.compile(r"[0-9A-F]{8}(-[0-9A-F]{4}){3}-[0-9A-F]{12}")
 
@@ -56,10 +64,10 @@ def apple_tools() -> tuple[str, str]:
         version = ".".join(str(part) for part in xcode_version(xcrun))
     except MobilepackError as no_xcode:
         try:
-            tool = find_go_ios()
+            name, _ = _lab()
         except MissingError as err:
-            return f"neither Xcode nor go-ios: {err.why}", err.next
-        return f"go-ios at {tool.argv[0]}: iPhones; no simulators, {no_xcode.why}", ""
+            return f"no Xcode, and {err.why}", err.next
+        return f"{name}: iPhones; no simulators, {no_xcode.why}", ""
     return f"Xcode {version}: simulators and iPhones", ""
 
 
@@ -92,7 +100,7 @@ def _iphones(xcrun: Tool) -> list[AppleDevice]:
 def _lab_phones(no_xcode: MissingError) -> tuple[tuple[AppleDevice, ...], tuple[str, ...]]:
     problems = (f"simulators: {no_xcode}; {no_xcode.next}",)
     try:
-        phones = GoIos(find_go_ios()).phones()
+        phones = _lab()[1].phones()
     except MobilepackError as err:
         return (), (*problems, f"iPhones: {err}; {err.next}")
     rows = (
@@ -144,11 +152,29 @@ def _phone(name: str, app: IosApp) -> AppPhone:
 
 
 def _lab_phone(name: str, app: IosApp) -> AppPhone:
-    tool = find_go_ios()
-    known = {one.udid: one for one in GoIos(tool).phones()}
+    _, tool = _lab()
+    known = {one.udid: one for one in tool.phones()}
     if name not in known:
         raise _unknown(name, list(known))
-    return GoIosPhone(tool, app, known[name])
+    return LabAppPhone(tool, app, known[name])
+
+
+def _lab() -> tuple[str, LabTool]:
+    """Return what leads to iPhones without a Mac, and its name: go-ios if it is there.
+
+    Raises:
+        MissingError: Neither is installed.
+    """
+    if tool := find_go_ios():
+        return f"go-ios at {tool.argv[0]}", GoIos(tool)
+    if tool := find_pymobiledevice3():
+        return f"pymobiledevice3 at {tool.argv[0]}", PyMobileDevice(tool)
+    raise MissingError(
+        "no-go-ios",
+        "cannot reach iPhones from this machine",
+        why="neither go-ios (`ios`) nor pymobiledevice3 is on PATH",
+        next="npm install -g go-ios; MOBILEPACK_GO_IOS names its program if it is not on PATH",
+    )
 
 
 def _need_path(app: IosApp) -> None:

@@ -197,7 +197,7 @@ def check_qnn(probe: bool = True) -> Check:
 
 
 def check_apple() -> Check:
-    """Look for Xcode's tools, or go-ios."""
+    """Look for Xcode's tools, go-ios or pymobiledevice3."""
     from mobilepack.commands.apple import apple_tools
 
     found, todo = apple_tools()

@@ -1,4 +1,4 @@
-"""What Apple's tools and go-ios say when something is wrong, and what to do about it.
+"""What Apple's tools, go-ios and pymobiledevice3 say when something is wrong, and what to do.
 
 Texts are matched, not codes alone: simctl ends with 149 for every wrong state, devicectl with 1 for
 everything. docs/devices/ios.md lists the codes.
@@ -35,7 +35,8 @@ class Fault:
 
 FAULTS = (
     Fault(
-        r"could not be, unlocked|reason: Locked|DeviceLocked|PasswordProtected",
+        r"could not be, unlocked|reason: Locked|DeviceLocked|PasswordProtected"
+        r"|Device is password protected",
         "phone-locked",
         "unlock the phone and leave it unlocked; Settings, Display, Auto-Lock: Never for a lab",
     ),
@@ -59,14 +60,15 @@ FAULTS = (
         MissingError,
     ),
     Fault(
-        r"Invalid device|specified device was not found|Device '.*' not found",
+        r"Invalid device|specified device was not found|Device '.*' not found"
+        r"|no device matching udid",
         "unknown-device",
         "mobilepack devices lists them",
         MissingError,
     ),
     Fault(
         r"either not installed|FBSOpenApplicationServiceErrorDomain, code=4"
-        r"|ApplicationLookupFailed",
+        r"|ApplicationLookupFailed|No app with bundle ID",
         "app-not-installed",
         "name a built app: --app MobilepackDemo.app (mobilepack app ios OUT makes the project)",
         MissingError,
@@ -77,10 +79,28 @@ FAULTS = (
         "start go-ios' tunnel on the lab host: ios tunnel start --userspace; then: ios image auto",
     ),
     Fault(
+        r"connect to tunneld|Failed to start service\. Possible reasons",
+        "tunnel-down",
+        "on the lab host: pymobiledevice3 mounter auto-mount; for iOS 17.0 to 17.3 also: "
+        "sudo pymobiledevice3 remote tunneld",
+    ),
+    Fault(
+        r"dial unix \S*: connect|connect to usbmuxd socket",
+        "no-usbmuxd",
+        "install and start usbmuxd (apt install usbmuxd), plug the phone in, trust this host",
+        MissingError,
+    ),
+    Fault(
         r"connection to this device could not be established|CoreDeviceError error (4|1011)\b"
         r"|connection refused|no such host",
         "phone-unreachable",
         "check the cable, unlock the phone, trust this computer, switch developer mode on",
+    ),
+    Fault(
+        r"Usage: ios --version|Usage: pymobiledevice3 ",
+        "tool-version",
+        "tested with go-ios 1.2.0 and pymobiledevice3 11.45.0: install one of these",
+        MissingError,
     ),
     Fault(
         r"[Uu]nknown option|Unrecognized subcommand|Missing expected argument|Unexpected argument",

@@ -87,6 +87,9 @@ class Follower:
             return True
         limit = self._limits.run_s if self._loaded else self._limits.load_s
         if time.monotonic() - self._start > min(limit, self._limits.run_s):
+            crash = "" if self._container.console else self._container.post_mortem()
+            if crash:
+                raise self._error("app-crashed", f"{crash}, {self._doing}")
             raise self._error("run-timeout", f"stopped after {limit:.0f} s {self._doing}")
         if time.monotonic() - self._polled < self._container.poll_s:
             return False

@@ -4,37 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from mobilepack.errors import MobilepackError
-from mobilepack.harness.base import Device
-from mobilepack.harness.ios.container import IosApp, Tell
 from mobilepack.harness.ios.faults import fault
+from mobilepack.harness.ios.lab import INSTALL_S, LabPhone, reports, transfer_s
 from mobilepack.harness.ios.tool import Tool
 from mobilepack.process import Child, Finished
-
-_INSTALL_S = 600.0
-_SLOWEST = 1 << 20  # bytes per second of a transfer that is not stuck
-_LEAST_S = 60.0
-_UDID = re.compile(r"^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{16}$|^[0-9a-f]{40}$")
-
-
-@dataclass(frozen=True, slots=True)
-class LabPhone:
-    """A phone on this machine's usbmuxd.
-
-    Attributes:
-        model: Apple's model identifier, `iPhone16,1`; empty if it does not tell.
-        system: iOS version; empty if it does not tell.
-    """
-
-    udid: str
-    model: str = ""
-    system: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +21,13 @@ class GoIos:
     """go-ios, which answers in JSON on stdout and logs in JSON on stderr.
 
     It ends with 0 after some failures, so its log's level counts too.
+
+    Attributes:
+        poll_s: How often an app's files are asked for while it runs.
     """
 
     tool: Tool
+    poll_s: float = 3.0
 
     def phones(self) -> tuple[LabPhone, ...]:
         """Return every phone that usbmuxd knows.
@@ -54,6 +37,15 @@ class GoIos:
         """
         text = self.call("cannot list iPhones", "list", "--details")
         return tuple(_phones(text))
+
+    def install(self, udid: str, app: Path) -> None:
+        """Install an app; see `LabTool`."""
+        words = ("install", f"--path={app}", f"--udid={udid}")
+        self.call(f"cannot install {app}", *words, timeout_s=INSTALL_S)
+
+    def container(self, udid: str, bundle_id: str) -> GoIosContainer:
+        """Return an installed app."""
+        return GoIosContainer(self, udid, bundle_id, poll_s=self.poll_s)
 
     def call(self, what: str, *words: str, timeout_s: float = 60.0) -> str:
         """Run it and return what it printed on stdout.
@@ -105,38 +97,6 @@ def _phones(text: str) -> Iterator[LabPhone]:
                     )
 
 
-class GoIosPhone:
-    """One iPhone on a Linux host; see `AppPhone`."""
-
-    def __init__(self, tool: Tool, app: IosApp, phone: LabPhone) -> None:
-        """Make one.
-
-        Args:
-            tool: go-ios.
-            app: Carries out the plans; a path is a signed `.ipa` or `.app`.
-            phone: As listed.
-        """
-        self._go = GoIos(tool)
-        self._app = app
-        self._phone = phone
-
-    @property
-    def device(self) -> Device:
-        """The phone."""
-        phone = self._phone
-        name = f"{phone.model or 'iPhone'}, iOS {phone.system or 'unknown'}"
-        return Device(phone.udid, name, "device")
-
-    @contextlib.contextmanager
-    def ready(self, tell: Tell) -> Iterator[GoIosContainer]:
-        """Install the app if one was named; nothing is undone."""
-        if self._app.path is not None:
-            tell(f"install {self._app.path.name}")
-            words = ("install", f"--path={self._app.path}", f"--udid={self._phone.udid}")
-            self._go.call(f"cannot install {self._app.path}", *words, timeout_s=_INSTALL_S)
-        yield GoIosContainer(self._go, self._phone.udid, self._app.bundle_id)
-
-
 @dataclass(frozen=True, slots=True)
 class GoIosContainer:
     """An app on an iPhone; see `AppContainer`. Its output does not come here: files do.
@@ -150,6 +110,7 @@ class GoIosContainer:
     console: bool = False
     poll_s: float = 3.0
     folders: set[str] = field(default_factory=lambda: {"Documents", "."})
+    known: set[str] = field(default_factory=set)
 
     def push(self, source: Path, there: str) -> None:
         """Copy a file, or the files of a folder one by one: go-ios pushes files."""
@@ -159,10 +120,9 @@ class GoIosContainer:
             return
         for folder in reversed(PurePosixPath(there).parents):
             self._make(str(folder))
-        limit = _LEAST_S + source.stat().st_size / _SLOWEST
         what = f"cannot push {source.name} to {self.udid}"
         words = ("push", f"--srcPath={source}", f"--dstPath={there}")
-        self.go.call(what, *self._fsync(), *words, timeout_s=limit)
+        self.go.call(what, *self._fsync(), *words, timeout_s=transfer_s(source))
 
     def _make(self, folder: str) -> None:
         if folder not in self.folders:
@@ -192,6 +152,7 @@ class GoIosContainer:
 
     def launch(self, arguments: tuple[str, ...], log: Path) -> Child:
         """Start the app through the phone's developer services, which need the tunnel on iOS 17."""
+        self.known.update(self._reports())
         words = tuple(f"--arg={word}" for word in arguments)
         options = ("--kill-existing", f"--udid={self.udid}")
         return self.go.tool.start("launch", self.bundle_id, *words, *options, log=log)
@@ -201,15 +162,12 @@ class GoIosContainer:
         self.go.tool.attempt("kill", self.bundle_id, f"--udid={self.udid}")
 
     def post_mortem(self) -> str:
-        """Return the newest crash report's name, empty without one."""
+        """Return the name of the crash report that this run left, empty without one."""
+        new = self._reports() - self.known
+        return f"crash report {max(new)}" if new else ""
+
+    def _reports(self) -> set[str]:
         with contextlib.suppress(MobilepackError):
             words = ("crash", "ls", "MobilepackDemo*", f"--udid={self.udid}")
-            said = self.go.call("cannot list crash reports", *words)
-            names = re.findall(r"MobilepackDemo[\w.-]+\.ips", said)
-            return f"crash report {max(names)}" if names else ""
-        return ""
-
-
-def is_udid(name: str) -> bool:
-    """Whether a name is an iPhone's UDID, in the form since 2018 or the older one."""
-    return bool(_UDID.match(name))
+            return reports(self.go.call("cannot list crash reports", *words))
+        return set()

@@ -15,6 +15,7 @@ from mobilepack.process import Child, Finished, run
 
 XCRUN_VARIABLE = "MOBILEPACK_XCRUN"
 GO_IOS_VARIABLE = "MOBILEPACK_GO_IOS"
+PYMOBILEDEVICE3_VARIABLE = "MOBILEPACK_PYMOBILEDEVICE3"
 QUICK_S = 60.0
 """simctl's first call of a day starts CoreSimulator's service, which takes tens of seconds."""
 
@@ -56,6 +57,10 @@ class Tool:
         """Start it as a child whose lines are read."""
         return Child((*self.argv, *arguments), log=log, env=os.environ | self.env)
 
+    def with_env(self, name: str, value: str) -> Tool:
+        """Return it with a variable that every call gets."""
+        return Tool(self.argv, {**self.env, name: value})
+
     def under(self, *words: str) -> Tool:
         """Return it with more words that every call begins with."""
         return Tool((*self.argv, *words), self.env)
@@ -79,22 +84,19 @@ def find_xcrun() -> Tool:
     return Tool((named,))
 
 
-def find_go_ios() -> Tool:
-    """Return go-ios: `$MOBILEPACK_GO_IOS`, else `ios` on PATH.
+def find_go_ios() -> Tool | None:
+    """Return go-ios: `$MOBILEPACK_GO_IOS`, else `ios` on PATH; None without one."""
+    return _found(GO_IOS_VARIABLE, "ios")
 
-    Raises:
-        MissingError: There is none.
-    """
-    named = os.environ.get(GO_IOS_VARIABLE) or shutil.which("ios")
-    if named is None:
-        raise MissingError(
-            "no-go-ios",
-            "cannot reach iPhones from this machine",
-            why="neither go-ios (`ios`) nor Xcode's tools are on PATH",
-            next="npm install -g go-ios, and name its program in MOBILEPACK_GO_IOS if it is not "
-            "on PATH",
-        )
-    return Tool((named,))
+
+def find_pymobiledevice3() -> Tool | None:
+    """Return it: `$MOBILEPACK_PYMOBILEDEVICE3`, else the one on PATH; None without one."""
+    return _found(PYMOBILEDEVICE3_VARIABLE, "pymobiledevice3")
+
+
+def _found(variable: str, name: str) -> Tool | None:
+    path = os.environ.get(variable) or shutil.which(name)
+    return Tool((path,)) if path else None
 
 
 def xcode_version(xcrun: Tool) -> tuple[int, ...]:

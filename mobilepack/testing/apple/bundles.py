@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import plistlib
 import shutil
 import signal
@@ -14,6 +13,8 @@ from pathlib import Path
 from mobilepack.testing.apple.answers import POSIX_ERROR, refused
 from mobilepack.testing.apple.state import App, State, new_id
 
+Process = subprocess.Popen[bytes]
+REPORTS = "Library/Logs/DiagnosticReports"
 _LOADED = b'"loaded"'
 
 
@@ -48,9 +49,7 @@ def executable(app: App) -> Path:
     return bundle / str(info["CFBundleExecutable"])
 
 
-def start(
-    app: App, arguments: list[str], env: dict[str, str], *, output: bool
-) -> subprocess.Popen[bytes]:
+def start(app: App, arguments: list[str], env: dict[str, str], *, output: bool) -> Process:
     """Run an app in its container; a bare environment, as the system gives one."""
     own = env | {"HOME": app.data, "CFFIXED_USER_HOME": app.data, "PATH": "/usr/bin:/bin"}
     return subprocess.Popen(
@@ -63,7 +62,7 @@ def start(
     )
 
 
-def relay(child: subprocess.Popen[bytes], faults: tuple[str, ...]) -> int:
+def relay(child: Process, faults: tuple[str, ...]) -> int:
     """Pass a child's output on until it ends; return its exit status."""
     if child.stdout is None:
         raise AssertionError("the child was started without a pipe")
@@ -77,14 +76,14 @@ def relay(child: subprocess.Popen[bytes], faults: tuple[str, ...]) -> int:
     return child.wait()
 
 
-def report_crash(child: subprocess.Popen[bytes], app: App) -> None:
+def report_crash(child: Process, app: App, home: Path) -> None:
     """Leave a report as the system does when an app dies by a signal (TN3126 names the fields)."""
     if child.returncode >= 0 or child.returncode == -signal.SIGKILL:
         return
     name = executable(app).name
     number = -child.returncode
     text = signal.Signals(number).name
-    folder = Path(os.environ["HOME"]) / "Library/Logs/DiagnosticReports"
+    folder = home / REPORTS
     folder.mkdir(parents=True, exist_ok=True)
     head = f'{{"app_name":"{name}","bug_type":"309","incident_id":"{new_id()}"}}'
     body = (

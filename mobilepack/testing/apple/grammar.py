@@ -1,4 +1,4 @@
-"""Which words each tool takes, per version of Xcode: `grammar/xcode-<version>.toml`."""
+"""Which words each tool takes, per version: `grammar/xcode-<version>.toml`, and the lab's."""
 
 from __future__ import annotations
 
@@ -51,10 +51,15 @@ def versions() -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: [int(part) for part in name.split(".")]))
 
 
-@cache
 def shapes(xcode: str) -> dict[str, dict[str, Shape]]:
+    """Return what Xcode's tools take; see `tools`."""
+    return tools(f"xcode-{xcode}")
+
+
+@cache
+def tools(table: str) -> dict[str, dict[str, Shape]]:
     """Return tool, then subcommand (its words joined by blanks), then what it takes."""
-    data = tomllib.loads((FOLDER / f"xcode-{xcode}.toml").read_text("utf-8"))
+    data = tomllib.loads((FOLDER / f"{table}.toml").read_text("utf-8"))
     return {tool: _shapes(table) for tool, table in data["tool"].items()}
 
 

@@ -40,10 +40,20 @@ class StandInXcode:
             raise ValueError(f"no such faults: {sorted(unknown)}")
         with opened(self.state) as state:
             state.xcode, state.faults = self.xcode, tuple(faults)
-        tool = self.folder / "bin" / "xcrun"
-        module = [sys.executable, "-S", "-P", "-m", "mobilepack.testing.apple", str(self.state)]
+        return self._program("xcrun", "mobilepack.testing.apple", str(self.state))
+
+    def lab(self, program: str) -> Path:
+        """Write `bin/ios` or `bin/pymobiledevice3`, which reach the same iPhones; return its path.
+
+        Faults are those of the last `install`.
+        """
+        return self._program(program, "mobilepack.testing.apple.lab", str(self.state), program)
+
+    def _program(self, name: str, module: str, *words: str) -> Path:
+        tool = self.folder / "bin" / name
+        line = shlex.join([sys.executable, "-S", "-P", "-m", module, *words])
         path = f"PYTHONPATH={shlex.quote(str(ROOT))}"
-        write_program(tool, f'#!/bin/sh\n{path} exec {shlex.join(module)} "$@"\n')
+        write_program(tool, f'#!/bin/sh\n{path} exec {line} "$@"\n')
         return tool
 
     @property

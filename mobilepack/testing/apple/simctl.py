@@ -208,7 +208,7 @@ def _launch(folder: Path, words: Words) -> int:
     if not console:
         return 0
     bundles.relay(child, faults)
-    bundles.report_crash(child, app)
+    bundles.report_crash(child, app, Path(os.environ["HOME"]))
     return 0  # simctl's own status, whatever became of the app
 
 

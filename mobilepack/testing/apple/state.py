@@ -15,6 +15,7 @@ FAULTS = (
     "boot-hangs",  # `bootstatus` never ends
     "locked",  # iPhones are locked with a passcode
     "tunnel-down",  # iPhones cannot be connected to
+    "no-usbmuxd",  # nothing answers where Linux clients look for phones
     "jetsam",  # apps are killed when they have loaded their program
     "container-gone",  # the container that `get_app_container` names is not there
     "silent",  # apps' output does not reach the console

@@ -68,7 +68,7 @@ def test_doctor_says_what_leads_there(
     monkeypatch.delenv("MOBILEPACK_XCRUN")
     monkeypatch.setenv("PATH", "")
     found, todo = apple_tools()
-    assert "neither Xcode nor go-ios" in found
+    assert "no Xcode, and neither go-ios" in found
     assert "npm install -g go-ios" in todo
     monkeypatch.setenv("MOBILEPACK_GO_IOS", str(tmp_path / "ios"))
     found, todo = apple_tools()

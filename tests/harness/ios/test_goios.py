@@ -14,8 +14,10 @@ from mobilepack.commands.apple import apple_devices, apple_harness
 from mobilepack.errors import MissingError, MobilepackError, RunFailedError
 from mobilepack.harness.base import Limits
 from mobilepack.harness.ios.container import CURRENT, FOLDER, PACKAGES
-from mobilepack.harness.ios.goios import GoIos, GoIosContainer, is_udid
+from mobilepack.harness.ios.goios import GoIos, GoIosContainer
+from mobilepack.harness.ios.lab import is_udid
 from mobilepack.harness.ios.tool import Tool
+from mobilepack.testing.apple import grammar
 from mobilepack.testing.apple.install import BUNDLE_ID
 from mobilepack.testing.apple.usbmuxd import UDID, FakeUsbmuxd
 from tests.harness.ios.conftest import PLAN
@@ -122,6 +124,21 @@ def test_without_usbmuxd_it_says_so(
     program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("USBMUXD_SOCKET_ADDRESS", f"unix://{tmp_path}/none")
-    with pytest.raises(MobilepackError) as caught:
+    with pytest.raises(MissingError) as caught:
         GoIos(Tool((str(program),))).phones()
-    assert caught.value.next
+    assert caught.value.code == "no-usbmuxd"
+
+
+def test_the_stand_in_takes_what_the_real_usage_says(program: Path) -> None:
+    usage = Tool((str(program),)).attempt("no-such-command").stderr
+    lines = [line.strip() for line in usage.splitlines()]
+    for name, shape in grammar.tools("go-ios-1.2.0")["ios"].items():
+        words = name.split()
+        (line,) = (
+            one
+            for one in lines
+            if one.startswith(f"ios {words[0]} ") and all(word in one for word in words)
+        )
+        own = {*shape.flags, *shape.values} - {"--udid"}  # which every command takes
+        assert all(option in line for option in own), line
+    assert "--udid=<udid>" in Tool((str(program),)).attempt("--help").stdout
