@@ -146,7 +146,7 @@ class TestOnAPhone:
     ) -> None:
         package = Path(shutil.copytree(quantised, tmp_path / "qnn"))
         manifest = json.loads((package / "manifest.json").read_text())
-        manifest["plan"]["soc_model"] = "SM8650"
+        manifest["plan"] |= {"soc_model": "SM8650", "backend": "qnn"}
         (package / "manifest.json").write_text(json.dumps(manifest))
         other: FakePhone = new_phone({"ro.soc.model": "SM8750"})
         same: FakePhone = new_phone({"ro.soc.model": "SM8650-AC"})
