@@ -172,9 +172,14 @@ def test_a_simulator_that_does_not_exist_is_named(
 def test_an_interrupt_deletes_the_simulator(
     simulator: Make, xcode: StandInXcode, package: Path, tmp_path: Path
 ) -> None:
-    threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
-        simulator("hang").run(package, PLAN, log=tmp_path / "log.txt")
+    # a shell starts what runs in the background with interrupts ignored, and Python leaves that so
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            simulator("hang").run(package, PLAN, log=tmp_path / "log.txt", limits=Limits(run_s=60))
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert xcode.machines() == {}
 
 
