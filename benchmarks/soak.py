@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import queue
 import random
 import sys
@@ -132,8 +133,9 @@ def soak(
     breakable: Sequence[Breakable],
     undisturbed: Harness,
     record: Record,
+    minutes: float = math.inf,
 ) -> Record:
-    """Run every plan on some phone; return the record."""
+    """Run every plan on some phone, as many as are begun in so many minutes; return the record."""
     begin = time.monotonic()
     waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
     for number in range(len(todo)):
@@ -141,21 +143,24 @@ def soak(
     results: dict[int, RunResult] = {}
     lock = threading.Lock()
     with tempfile.TemporaryDirectory(prefix="mobilepack-soak-") as folder:
-        log = Path(folder) / "expected"
-        steps = [item for plan in todo for item in plan.items if not isinstance(item, Time)]
-        expected = undisturbed.run(package, _plan(steps), log=log)
 
         def work(place: int) -> None:
             dice = random.Random(record.seed * 1000 + place)
             with contextlib.suppress(queue.Empty):
-                while True:
+                while time.monotonic() - begin < 60 * minutes:
                     number = waiting.get_nowait()
                     bench = _Attempts(breakable[place], dice, record, lock, Path(folder))
                     results[number] = bench.until_whole(package, todo[number])
 
         with ThreadPoolExecutor(len(breakable)) as pool:
             list(pool.map(work, range(len(breakable))))
-    record.items = sum(len(plan.items) for plan in todo)
+        for phone in breakable:
+            phone.recover()
+        done = [todo[number] for number in sorted(results)]
+        steps = [item for plan in done for item in plan.items if not isinstance(item, Time)]
+        expected = undisturbed.run(package, _plan(steps), log=Path(folder) / "expected")
+    record.plans = len(done)
+    record.items = sum(len(plan.items) for plan in done)
     record.exact = sum(_exact(todo[n], results[n], expected) for n in results)
     record.left = [text for phone in breakable for text in _left(phone)]
     record.wall_s = round(time.monotonic() - begin, 1)
@@ -349,6 +354,7 @@ def main() -> int:
     parser.add_argument("--plans", type=int, default=200)
     parser.add_argument("--phones", type=int, default=4)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no plan after")
     parser.add_argument("--virtual", action="store_true")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
@@ -362,7 +368,9 @@ def main() -> int:
         try:
             with phones_of(asked.phones, server) as breakable:
                 quiet = AdbHarness(breakable[0].adb) if asked.virtual else NativeHarness()
-                soak(package, plans(asked.plans, asked.seed), breakable, quiet, record)
+                soak(
+                    package, plans(asked.plans, asked.seed), breakable, quiet, record, asked.minutes
+                )
         finally:
             run(server.argv("kill-server"), timeout_s=30)
     text = json.dumps(asdict(record) | {"problems": record.problems}, indent=2) + "\n"
