@@ -78,6 +78,7 @@ class Record:
     phones: str
     plans: int
     seed: int
+    plans_by_phone: list[int] = field(default_factory=list)
     exact: int = 0
     attempts: int = 0
     items: int = 0
@@ -131,16 +132,21 @@ def soak(
     package: Path,
     todo: Sequence[RunPlan],
     breakable: Sequence[Breakable],
-    undisturbed: Harness,
+    undisturbed: Sequence[Harness],
     record: Record,
     minutes: float = math.inf,
 ) -> Record:
-    """Run every plan on some phone, as many as are begun in so many minutes; return the record."""
+    """Run every plan on some phone, as many as are begun in so many minutes; return the record.
+
+    Args:
+        undisturbed: For each phone, what runs its plans anew once it is quiet. Kernels of another
+            processor may round in another way.
+    """
     begin = time.monotonic()
     waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
     for number in range(len(todo)):
         waiting.put(number)
-    results: dict[int, RunResult] = {}
+    results: list[dict[int, RunResult]] = [{} for _ in breakable]
     lock = threading.Lock()
     with tempfile.TemporaryDirectory(prefix="mobilepack-soak-") as folder:
 
@@ -150,18 +156,21 @@ def soak(
                 while time.monotonic() - begin < 60 * minutes:
                     number = waiting.get_nowait()
                     bench = _Attempts(breakable[place], dice, record, lock, Path(folder))
-                    results[number] = bench.until_whole(package, todo[number])
+                    results[place][number] = bench.until_whole(package, todo[number])
 
         with ThreadPoolExecutor(len(breakable)) as pool:
             list(pool.map(work, range(len(breakable))))
         for phone in breakable:
             phone.recover()
-        done = [todo[number] for number in sorted(results)]
-        steps = [item for plan in done for item in plan.items if not isinstance(item, Time)]
-        expected = undisturbed.run(package, _plan(steps), log=Path(folder) / "expected")
-    record.plans = len(done)
-    record.items = sum(len(plan.items) for plan in done)
-    record.exact = sum(_exact(todo[n], results[n], expected) for n in results)
+        for found, quiet in zip(results, undisturbed, strict=True):
+            record.plans_by_phone.append(len(found))
+            if not found:
+                continue
+            steps = [i for n in found for i in todo[n].items if not isinstance(i, Time)]
+            expected = quiet.run(package, _plan(steps), log=Path(folder) / "expected")
+            record.exact += sum(_exact(todo[n], one, expected) for n, one in found.items())
+            record.items += sum(len(todo[n].items) for n in found)
+    record.plans = sum(record.plans_by_phone)
     record.left = [text for phone in breakable for text in _left(phone)]
     record.wall_s = round(time.monotonic() - begin, 1)
     return record
@@ -367,7 +376,9 @@ def main() -> int:
         package = build(BuildOptions(out=Path(out), choices=choices))[0].folder
         try:
             with phones_of(asked.phones, server) as breakable:
-                quiet = AdbHarness(breakable[0].adb) if asked.virtual else NativeHarness()
+                quiet: list[Harness] = [
+                    AdbHarness(one.adb) if asked.virtual else NativeHarness() for one in breakable
+                ]
                 soak(
                     package, plans(asked.plans, asked.seed), breakable, quiet, record, asked.minutes
                 )
