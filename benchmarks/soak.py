@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import queue
 import random
 import sys
@@ -77,6 +78,7 @@ class Record:
     phones: str
     plans: int
     seed: int
+    plans_by_phone: list[int] = field(default_factory=list)
     exact: int = 0
     attempts: int = 0
     items: int = 0
@@ -130,33 +132,45 @@ def soak(
     package: Path,
     todo: Sequence[RunPlan],
     breakable: Sequence[Breakable],
-    undisturbed: Harness,
+    undisturbed: Sequence[Harness],
     record: Record,
+    minutes: float = math.inf,
 ) -> Record:
-    """Run every plan on some phone; return the record."""
+    """Run every plan on some phone, as many as are begun in so many minutes; return the record.
+
+    Args:
+        undisturbed: For each phone, what runs its plans anew once it is quiet. Kernels of another
+            processor may round in another way.
+    """
     begin = time.monotonic()
     waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
     for number in range(len(todo)):
         waiting.put(number)
-    results: dict[int, RunResult] = {}
+    results: list[dict[int, RunResult]] = [{} for _ in breakable]
     lock = threading.Lock()
     with tempfile.TemporaryDirectory(prefix="mobilepack-soak-") as folder:
-        log = Path(folder) / "expected"
-        steps = [item for plan in todo for item in plan.items if not isinstance(item, Time)]
-        expected = undisturbed.run(package, _plan(steps), log=log)
 
         def work(place: int) -> None:
             dice = random.Random(record.seed * 1000 + place)
             with contextlib.suppress(queue.Empty):
-                while True:
+                while time.monotonic() - begin < 60 * minutes:
                     number = waiting.get_nowait()
                     bench = _Attempts(breakable[place], dice, record, lock, Path(folder))
-                    results[number] = bench.until_whole(package, todo[number])
+                    results[place][number] = bench.until_whole(package, todo[number])
 
         with ThreadPoolExecutor(len(breakable)) as pool:
             list(pool.map(work, range(len(breakable))))
-    record.items = sum(len(plan.items) for plan in todo)
-    record.exact = sum(_exact(todo[n], results[n], expected) for n in results)
+        for phone in breakable:
+            phone.recover()
+        for found, quiet in zip(results, undisturbed, strict=True):
+            record.plans_by_phone.append(len(found))
+            if not found:
+                continue
+            steps = [i for n in found for i in todo[n].items if not isinstance(i, Time)]
+            expected = quiet.run(package, _plan(steps), log=Path(folder) / "expected")
+            record.exact += sum(_exact(todo[n], one, expected) for n, one in found.items())
+            record.items += sum(len(todo[n].items) for n in found)
+    record.plans = sum(record.plans_by_phone)
     record.left = [text for phone in breakable for text in _left(phone)]
     record.wall_s = round(time.monotonic() - begin, 1)
     return record
@@ -349,6 +363,7 @@ def main() -> int:
     parser.add_argument("--plans", type=int, default=200)
     parser.add_argument("--phones", type=int, default=4)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no plan after")
     parser.add_argument("--virtual", action="store_true")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
@@ -361,8 +376,12 @@ def main() -> int:
         package = build(BuildOptions(out=Path(out), choices=choices))[0].folder
         try:
             with phones_of(asked.phones, server) as breakable:
-                quiet = AdbHarness(breakable[0].adb) if asked.virtual else NativeHarness()
-                soak(package, plans(asked.plans, asked.seed), breakable, quiet, record)
+                quiet: list[Harness] = [
+                    AdbHarness(one.adb) if asked.virtual else NativeHarness() for one in breakable
+                ]
+                soak(
+                    package, plans(asked.plans, asked.seed), breakable, quiet, record, asked.minutes
+                )
         finally:
             run(server.argv("kill-server"), timeout_s=30)
     text = json.dumps(asdict(record) | {"problems": record.problems}, indent=2) + "\n"

@@ -110,6 +110,14 @@ Example
     metavar="CELSIUS",
     help="Start on a phone only when battery and skin are not above this; waits ten minutes.",
 )
+@click.option(
+    "--cores",
+    default="all",
+    show_default=True,
+    metavar="big|all|LIST",
+    help="Cores of an Android phone that the runner is kept on; `big` asks the kernel which are "
+    "strong, a list is such as 4-7.",
+)
 @options.threads_option
 @options.timeout_option(3600)
 @options.json_option
@@ -125,6 +133,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     cooldown_s: float,
     against: Path | None,
     max_celsius: float,
+    cores: str,
     threads: int,
     timeout_s: float,
     as_json: bool,
@@ -152,7 +161,8 @@ def command(  # noqa: PLR0913 - one parameter per option
         threads=threads,
         timeout_s=timeout_s,
     )
-    harnesses = devices.harnesses("bench", count_instructions=True, gate=Gate(max_c=max_celsius))
+    gate = Gate(max_c=max_celsius)
+    harnesses = devices.harnesses("bench", count_instructions=True, gate=gate, cores=cores)
     with steps("bench", quiet=as_json) as progress:
 
         def work(harness: Harness) -> BenchResult | Alternated:

@@ -42,7 +42,12 @@ class Devices:
         return AdbServer(self.adb_host, self.adb_port, self.wait_s, self.ios_app)
 
     def harnesses(
-        self, purpose: str, *, count_instructions: bool = False, gate: Gate | None = None
+        self,
+        purpose: str,
+        *,
+        count_instructions: bool = False,
+        gate: Gate | None = None,
+        cores: str = "all",
     ) -> tuple[Harness, ...]:
         """Return a harness for each device; virtual phones are started.
 
@@ -57,6 +62,7 @@ class Devices:
             purpose=purpose,
             count_instructions=count_instructions,
             gate=gate,
+            cores=cores,
         )
 
     def everywhere(self, purpose: str) -> tuple[Harness, ...]:

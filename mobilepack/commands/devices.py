@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mobilepack.commands.apple import AppleDevice, apple_devices, apple_harness, is_apple
-from mobilepack.errors import MissingError, MobilepackError, near_misses
-from mobilepack.harness.android.adb import Adb, Listed, find_adb
+from mobilepack.errors import MissingError, MobilepackError, UsageError, near_misses
+from mobilepack.harness.android.adb import Adb, Listed, find_adb, is_address
 from mobilepack.harness.android.app import PREFIX, AppHarness
+from mobilepack.harness.android.cores import ALL
 from mobilepack.harness.android.facts import DeviceFacts, read_facts
 from mobilepack.harness.android.gates import Gate
 from mobilepack.harness.android.harness import AdbHarness
@@ -142,6 +143,7 @@ def harnesses(
     purpose: str,
     count_instructions: bool = False,
     gate: Gate | None = None,
+    cores: str = ALL,
 ) -> tuple[Harness, ...]:
     """Return a harness for every device that the names select, each once.
 
@@ -154,8 +156,10 @@ def harnesses(
         purpose: What others are told who want the same device.
         count_instructions: Count on virtual phones.
         gate: What a real phone must be like before each run.
+        cores: Which the native runner on a phone is kept on: `all`, `big`, or a list.
 
     Raises:
+        UsageError: Cores are asked for where there is no phone's native runner.
         MissingError: A name selects nothing.
         RunFailedError: A virtual phone does not start, or adb does not answer.
     """
@@ -163,7 +167,20 @@ def harnesses(
     for name in names:
         for harness_id, harness in _selected(name, server, purpose, count_instructions, gate):
             chosen.setdefault(harness_id, harness)
+            if cores != ALL:
+                _keep_on(harness, cores)
     return tuple(chosen.values())
+
+
+def _keep_on(harness: Harness, cores: str) -> None:
+    if not isinstance(harness, AdbHarness):
+        raise UsageError(
+            "cores-without-phone",
+            f"cannot keep {harness.device.id} on the cores {cores}",
+            why="only the native runner on an Android phone is kept on cores",
+            next="leave --cores out, or name a phone: -d SERIAL",
+        )
+    harness.keep_on(cores)
 
 
 def available(server: AdbServer = AdbServer(), *, purpose: str) -> tuple[Harness, ...]:
@@ -276,6 +293,8 @@ def _harness(adb: Adb, server: AdbServer, purpose: str, **more: object) -> AdbHa
 
 
 def _serials(name: str, server: AdbServer, adb: Adb) -> list[str]:
+    if is_address(name):
+        adb.reach(name)
     listed = {one.serial: one for one in adb.devices()}
     if name in listed:
         if listed[name].remedy:

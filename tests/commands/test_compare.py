@@ -13,6 +13,8 @@ from mobilepack.commands.compare import compare
 from mobilepack.commands.figures import facts
 from mobilepack.commands.verify import verify
 from mobilepack.contract.gate import Gate, Rule
+from mobilepack.contract.run_plan import RunPlan, Time
+from mobilepack.contract.run_result import RunResult, Timing
 from mobilepack.errors import CheckFailedError, ExitCode
 from mobilepack.report.gates import write_junit, write_sarif
 from mobilepack.testing import FakeHarness
@@ -66,6 +68,44 @@ def test_a_broken_gate_names_the_rows(measured: Path, tmp_path: Path) -> None:
     write_sarif(tmp_path / "gate.sarif", found.judged, Path("ci/gate.toml"))
     results = json.loads((tmp_path / "gate.sarif").read_text())["runs"][0]["results"]
     assert [one["level"] for one in results] == ["error", "error"]
+
+
+@pytest.mark.parametrize(("more", "outcome"), [(1.01, "failed"), (1.004, "passed")])
+def test_one_percent_of_instructions_breaks_a_gate_at_half_a_percent(
+    tmp_path: Path, more: float, outcome: str
+) -> None:
+    """Counts do not scatter (the virtual phone's are the same to 0.1 %), so one run decides."""
+    was = counted(tmp_path / "was", 45_090_004)
+    now = counted(tmp_path / "now", round(45_090_004 * more))
+    gate = Gate(rule=(Rule(metric="bench/*/instructions_per_token", max_increase="0.5%"),))
+    judged = compare(was, now, gate).judged
+    assert [one.outcome for one in judged] == [outcome, outcome]
+
+
+def counted(folder: Path, each: int) -> Path:
+    """Return a package that was timed where every token takes so many instructions."""
+
+    class Counting(FakeHarness):
+        def run(self, package: Path, plan: RunPlan, **others: Any) -> RunResult:
+            result = super().run(package, plan, **others)
+            timings = tuple(_with_counts(one, plan, each) for one in result.timings)
+            return result.model_copy(update={"timings": timings})
+
+    package = toy_package(folder)
+    bench(package, FEW, harness=Counting())
+    return package
+
+
+def _with_counts(timing: Timing, plan: RunPlan, each: int) -> Timing:
+    item = next(item for item in plan.items if item.name == timing.item)
+    assert isinstance(item, Time)
+    rounds = item.repetitions
+    return timing.model_copy(
+        update={
+            "prefill_instructions": (each * item.n_prompt,) * rounds if item.n_prompt else (),
+            "decode_instructions": ((each,) * item.n_gen,) * rounds,
+        }
+    )
 
 
 def test_the_command_line(run: Run, measured: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ VARIABLE = "MOBILEPACK_ADB"
 QUICK_S = 30.0
 """Limit of a command that does nothing long."""
 
+_ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9][A-Za-z0-9.-]*):[0-9]{1,5}")
 _STATES = {
     "unauthorized": "unlock the phone and allow USB debugging for this computer",
     "offline": "plug it in again, or: adb reconnect offline",
@@ -100,6 +101,15 @@ class Adb:
         done = self._run(self.argv("connect", address), QUICK_S)
         if "connected to" not in done.stdout:  # adb ends with 0 either way
             raise self.failed(f"connect to {address}", done)
+
+    def reach(self, address: str) -> None:
+        """Connect to an address that the server does not list yet.
+
+        Raises:
+            RunFailedError: Nobody answers there.
+        """
+        if address not in {one.serial for one in self.devices()}:
+            self.connect(address)
 
     def disconnect(self, address: str) -> None:
         """Forget a device over TCP; no error if there is none."""
@@ -189,7 +199,11 @@ class Adb:
 
 # What adb and adbd say (AOSP platform-tools 34 to 36), our code, what to do. First match counts.
 _DIAGNOSES = (
-    (r"unauthorized|device still authorizing", "device-unauthorized", _STATES["unauthorized"]),
+    (
+        r"unauthorized|device still authorizing|failed to authenticate",
+        "device-unauthorized",
+        _STATES["unauthorized"],
+    ),
     (r"device offline", "device-offline", _STATES["offline"]),
     (
         r"device '?.*'? not found|no devices/emulators found|closed|protocol fault|"
@@ -208,8 +222,13 @@ _DIAGNOSES = (
         "unlock the phone",
     ),
     (
+        r"failed to connect to|unable to connect to|cannot resolve host|failed to resolve host",
+        "device-unreachable",
+        "check address and network; a phone listens after: adb tcpip 5555 (with a cable)",
+    ),
+    (
         r"cannot connect to daemon|failed to start daemon|failed to check server version|"
-        r"Connection refused|failed to connect",
+        r"Connection refused",
         "adb-unreachable",
         "start the server (adb start-server), or check --adb-host and --adb-port",
     ),
@@ -233,6 +252,11 @@ def _parse_listed(line: str) -> Listed:
     if "permissions" in line:
         state = "no permissions"
     return Listed(serial, state, pairs)
+
+
+def is_address(name: str) -> bool:
+    """Tell a device over TCP, `192.168.1.5:5555` or `lab-7:5555`, from a serial of another kind."""
+    return _ADDRESS.fullmatch(name) is not None and int(name.rpartition(":")[2]) in range(1, 65536)
 
 
 def find_adb() -> str:

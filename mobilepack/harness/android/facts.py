@@ -109,8 +109,11 @@ def parse_free(text: str) -> int | None:
 def parse_battery(text: str) -> tuple[int | None, float | None]:
     """Return charge in percent and temperature in °C of `dumpsys battery`.
 
-    The charge is `level` of `scale`; the temperature is in tenths of a degree.
+    The charge is `level` of `scale`; the temperature is in tenths of a degree. A board that says
+    `present: false` has neither, whatever it prints.
     """
+    if re.search(r"^\s*present: false\s*$", text, re.MULTILINE):
+        return None, None
     found = dict(re.findall(r"^\s*(level|scale|temperature): (-?\d+)\s*$", text, re.MULTILINE))
     level, scale = found.get("level"), int(found.get("scale", "100"))
     percent = round(100 * int(level) / scale) if level is not None and scale > 0 else None

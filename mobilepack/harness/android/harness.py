@@ -10,6 +10,7 @@ from mobilepack.contract.run_plan import RunPlan
 from mobilepack.contract.run_result import RunResult
 from mobilepack.harness.android.adb import Adb
 from mobilepack.harness.android.conditions import read_conditions
+from mobilepack.harness.android.cores import ALL, checked, pin
 from mobilepack.harness.android.facts import DeviceFacts, read_facts
 from mobilepack.harness.android.gates import Gate, wait_until_fit
 from mobilepack.harness.android.match import check_match, soc_of
@@ -57,7 +58,16 @@ class AdbHarness:
         self._wait_s = wait_s
         self._wrap = wrap
         self._gate = gate
+        self._cores = ALL
         self._facts: DeviceFacts | None = None
+
+    def keep_on(self, cores: str) -> None:
+        """Keep every run on some cores.
+
+        Raises:
+            UsageError: They are not `all`, `big` or a list; see `pin`.
+        """
+        self._cores = checked(cores)
 
     @property
     def facts(self) -> DeviceFacts:
@@ -109,15 +119,18 @@ class AdbHarness:
     ) -> RunResult:
         """Bring everything to the phone and carry the plan out there."""
         check_backend(package)
+        pinned = pin(self._adb, self._cores)
         store = Store(self._adb, on_push)
-        running = NativeRun(store, store.runner(built_runner(machine)), self._wrap)
+        runner = store.runner(built_runner(machine))
+        running = NativeRun(store, runner, self._wrap, pinned.words)
         program = store.program(package / plan.program)
         there = plan.model_copy(update={"program": program, "weight_cache": ""})
-        return self._whole(running, there, watching)
+        result = self._whole(running, there, watching)
+        return with_conditions(result, pinned.said)
 
     def _whole(self, running: NativeRun, plan: RunPlan, watching: Watching) -> RunResult:
         """Run what an earlier attempt has not brought yet, and return the result of all of it."""
-        journal = Journal(self._adb.serial, plan.to_json(), running.runner)
+        journal = Journal(self._adb.serial, plan.to_json(), running.runner, *running.pin)
         if self._wrap:  # counts of instructions come at the end, for all items or for none
             journal.forget()
         result = running.left_behind(journal)

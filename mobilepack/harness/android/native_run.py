@@ -52,11 +52,13 @@ class NativeRun:
     Attributes:
         runner: Folder of the runner on the phone.
         wrap: Something that watches the runner.
+        pin: Put before all of it; keeps it on some cores.
     """
 
     store: Store
     runner: str
     wrap: Wrapping | None = None
+    pin: tuple[str, ...] = ()
 
     def run(self, plan: RunPlan, folder: str, watching: Watching, journal: Journal) -> RunResult:
         """Run a plan in a folder on the phone; what finishes is in the journal at once.
@@ -100,7 +102,7 @@ class NativeRun:
 
     def _words(self, folder: str) -> tuple[str, ...]:
         prefix = tuple(w.format(run=folder) for w in self.wrap.words) if self.wrap else ()
-        command = (*prefix, *runner_command(self.runner), f"{ROOT}/objects")
+        command = (*self.pin, *prefix, *runner_command(self.runner), f"{ROOT}/objects")
         return ("sh", "-c", _START, "sh", folder, *command, *_files(folder))
 
     def _fetch(self, folder: str, here: Path, plan_sha256: str) -> RunResult:

@@ -1,7 +1,7 @@
 """A phone's files and programs, in a folder of this machine.
 
 Its shell is this machine's own, with a few programs of Android that answer from files; paths below
-/data, and those of /proc that would tell of this machine, are moved into the folder.
+/data, and those of /proc and /sys that would tell of this machine, are moved into the folder.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ _PROPERTIES = {
 }
 _MEMINFO = "MemTotal:        8000000 kB\nMemAvailable:    6000000 kB\n"
 _MOVED = re.compile(
-    r"(?<![\w./-])/(?=data(?:/|\b)|proc/meminfo\b|proc/sys/kernel/random/boot_id\b)"
+    r"(?<![\w./-])/(?=data(?:/|\b)|proc/meminfo\b|proc/sys/kernel/random/boot_id\b"
+    r"|sys/devices/system/cpu/)"
 )
 
 
@@ -91,6 +92,14 @@ class PhoneDisk:
     def says(self, service: str, text: str) -> None:
         """Let `dumpsys SERVICE` print a text, for example a recorded one."""
         (self.system / "dumpsys" / service).write_text(text)
+
+    def core(self, number: int, **files: object) -> None:
+        """Let the kernel say something of a core: `cpu_capacity=379, scaling_cur_freq=300000`."""
+        folder = self.root / f"sys/devices/system/cpu/cpu{number}"
+        (folder / "cpufreq").mkdir(parents=True, exist_ok=True)
+        for name, value in files.items():
+            place = folder if name == "cpu_capacity" else folder / "cpufreq"
+            (place / name).write_text(f"{value}\n")
 
     def set_space(self, count: int) -> None:
         """Leave so many bytes free for what is pushed."""

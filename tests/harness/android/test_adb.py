@@ -84,7 +84,7 @@ def test_connect_does_not_trust_the_exit_status(tmp_path: Path) -> None:
     said = "failed to connect to '10.0.0.1:5555': Connection refused"
     with pytest.raises(RunFailedError) as failure:
         saying(tmp_path, stdout=said).connect("10.0.0.1:5555")
-    assert failure.value.code == "adb-unreachable"
+    assert failure.value.code == "device-unreachable"
 
 
 def test_a_command_that_fails_on_the_device_is_no_failure_of_adb(tmp_path: Path) -> None:

@@ -51,6 +51,11 @@ def test_battery(name: str, found: tuple[int, float]) -> None:
     assert facts.parse_battery(recorded(name)) == found
 
 
+def test_a_board_without_a_battery_has_no_charge() -> None:
+    text = recorded("battery_board").replace("present: true", "present: false")
+    assert facts.parse_battery(text) == (None, None)
+
+
 def test_battery_scale_counts() -> None:
     assert facts.parse_battery("  level: 5\n  scale: 10\n") == (50, None)
 

@@ -17,7 +17,7 @@ PLANS, PHONES, SEED = 200, 4, 7
 def test_every_record_is_exact_and_nothing_ran_without_need(server: Adb, quantised: Path) -> None:
     record = Record(f"{PHONES} fake phones", PLANS, SEED)
     with fake_phones(PHONES, server) as breakable:
-        soak(quantised, plans(PLANS, SEED), breakable, NativeHarness(), record)
+        soak(quantised, plans(PLANS, SEED), breakable, [NativeHarness()] * PHONES, record)
     assert record.problems == []
     assert record.exact == PLANS
     broken = sum(record.outcomes.values())

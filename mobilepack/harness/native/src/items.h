@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "machine.h"
 #include "plan.h"
 #include "program.h"
 #include "record.h"
@@ -28,6 +29,7 @@ struct Outcome {
   std::vector<std::pair<std::string, Row>> rows;
   std::vector<std::pair<std::string, Generated>> generated;
   std::vector<std::pair<std::string, Timing>> timings;
+  Frequencies frequencies;  // of timed items
 };
 
 // Nanoseconds of a monotonic clock.

@@ -1,9 +1,11 @@
 #include "machine.h"
 
+#include <sched.h>
+
 #include <algorithm>
+#include <cstdlib>
 #include <fstream>
 #include <sstream>
-#include <thread>
 #include <vector>
 
 namespace mobilepack {
@@ -46,8 +48,29 @@ std::string field(const std::string& path, const std::string& name) {
   return "";
 }
 
-std::string frequency(size_t core, const char* which) {
-  return first_line("/sys/devices/system/cpu/cpu" + std::to_string(core) + "/cpufreq/" + which);
+std::string said_of(size_t core, const std::string& which) {
+  return first_line("/sys/devices/system/cpu/cpu" + std::to_string(core) + "/" + which);
+}
+
+// Cores that this process may run on, which whoever started it can have chosen.
+std::vector<size_t> allowed_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  std::vector<size_t> cores;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) {
+    for (size_t core = 0; core < CPU_SETSIZE; ++core) {
+      if (CPU_ISSET(core, &set)) cores.push_back(core);
+    }
+  }
+  if (cores.empty()) cores.push_back(0);
+  return cores;
+}
+
+// One number of each core, 0 where it is not told.
+std::vector<int64_t> numbers(const std::vector<size_t>& cores, const std::string& which) {
+  std::vector<int64_t> found;
+  for (size_t core : cores) found.push_back(std::atoll(said_of(core, which).c_str()));
+  return found;
 }
 
 std::string known(const std::string& text) { return text.empty() ? kUnknown : text; }
@@ -65,11 +88,10 @@ bool reset_peak() {
 }
 
 int64_t performance_cores() {
-  const size_t count = std::max(1U, std::thread::hardware_concurrency());
-  std::vector<int64_t> highest;
-  for (size_t core = 0; core < count; ++core) {
-    const std::string text = frequency(core, "cpuinfo_max_freq");
-    highest.push_back(text.empty() ? 0 : std::atoll(text.c_str()));
+  const std::vector<size_t> cores = allowed_cores();
+  std::vector<int64_t> highest = numbers(cores, "cpu_capacity");
+  if (std::count(highest.begin(), highest.end(), 0) > 0) {
+    highest = numbers(cores, "cpufreq/cpuinfo_max_freq");
   }
   const int64_t most = *std::max_element(highest.begin(), highest.end());
   // Phones have two or three kinds of cores; the slow ones would hold the others up, the middle
@@ -89,11 +111,30 @@ std::string cpu_name() {
 std::map<std::string, std::string> conditions(const std::string& suffix) {
   std::map<std::string, std::string> found;
   found["load_average" + suffix] = known(first_line("/proc/loadavg"));
-  found["frequency_khz" + suffix] = known(frequency(0, "scaling_cur_freq"));
+  found["frequency_khz" + suffix] = known(said_of(0, "cpufreq/scaling_cur_freq"));
   const int64_t available = bytes_of("/proc/meminfo", "MemAvailable");
   found["memory_available_bytes" + suffix] = available > 0 ? std::to_string(available) : kUnknown;
-  if (suffix == "_before") found["governor"] = known(frequency(0, "scaling_governor"));
+  if (suffix == "_before") found["governor"] = known(said_of(0, "cpufreq/scaling_governor"));
   return found;
+}
+
+void Frequencies::sample() {
+  for (size_t core : allowed_cores()) {
+    const int64_t khz = numbers({core}, "cpufreq/scaling_cur_freq")[0];
+    if (khz <= 0) continue;
+    auto& [least, most] = range_.try_emplace(core, khz, khz).first->second;
+    least = std::min(least, khz);
+    most = std::max(most, khz);
+  }
+}
+
+std::string Frequencies::said() const {
+  std::string text;
+  for (const auto& [core, range] : range_) {
+    text += (text.empty() ? "cpu" : " cpu") + std::to_string(core) + "=" +
+            std::to_string(range.first) + ".." + std::to_string(range.second);
+  }
+  return known(text);
 }
 
 }  // namespace mobilepack

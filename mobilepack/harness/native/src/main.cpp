@@ -93,6 +93,7 @@ void run(const std::string& package, const std::string& plan_path, const std::st
   const Outcome outcome = run_items(plan, program, tell, finished);
   facts.peak_bytes = peak_resident_bytes();
   facts.conditions.merge(conditions("_after"));
+  facts.conditions["frequencies_khz_during"] = outcome.frequencies.said();
   write_whole(result_path, result_json(plan, outcome, facts));
 }
 
