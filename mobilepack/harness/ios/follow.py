@@ -70,6 +70,7 @@ class Follower:
             raw = self._read(_LAST_READS if ended else 1)
             if raw is None and ended:
                 raise self._lost()
+        self._poll(on_progress)  # what was said since the last look, before the result
         return raw
 
     def _read(self, times: int) -> bytes | None:

@@ -62,7 +62,7 @@ def test_what_goes_wrong_is_named(
     code: str,
     said: str,
 ) -> None:
-    harness = iphone()
+    harness = iphone("hang")  # an app that would be done could be quicker than its end
     xcode.install(fault)
     with pytest.raises(RunFailedError) as caught:
         harness.run(package, PLAN, log=tmp_path / "log.txt", limits=Limits.within(30))
