@@ -193,7 +193,9 @@ def _quantisation(study: Study, cells: Sequence[Cell], number: int) -> View:
     ]
     body = [f"## {number}. Quantisation", "", *_table(head, rows), ""]
     body += [f"![time per token by recipe]({picture})", ""]
-    return View("\n".join(body), {picture: bars("Time per decoded token", "ms", drawn)})
+    curves, theirs = _paper_curves("8", "Phi-1.5 by llama.cpp's formats")
+    pictures = {picture: bars("Time per decoded token", "ms", drawn), **theirs}
+    return View("\n".join([*body, *curves]), pictures)
 
 
 def _hardware(study: Study, cells: Sequence[Cell], number: int) -> View:
@@ -225,7 +227,26 @@ def _hardware(study: Study, cells: Sequence[Cell], number: int) -> View:
         "",
     ]
     axes = ("token", "time, ms")
-    return View("\n".join(body), {picture: lines("Each decoded token's time", axes, drawn)})
+    text, theirs = _paper_curves("9", "two of its devices")
+    pictures = {picture: lines("Each decoded token's time", axes, drawn), **theirs}
+    return View("\n".join([*body, *text]), pictures)
+
+
+def _paper_curves(figure: str, what: str) -> tuple[list[str], dict[str, str]]:
+    """Return the paper's own curves of one figure, digitised, a picture for each of its parts."""
+    found: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for row in _paper("curves.csv"):
+        if row["fig(v1)"].startswith(figure):
+            series = found.setdefault(row["fig(v1)"], {}).setdefault(row["series"], [])
+            series.append((float(row["tokens"]), float(row["latency_ms"])))
+    text, pictures = [f"The paper's figure {figure}, {what} ({PAPER}):", ""], {}
+    for part, curves in found.items():
+        picture = f"paper-{part}.svg"
+        drawn = [Line(name, tuple(sorted(points))) for name, points in curves.items()]
+        axes = ("prompt, tokens" if part.endswith("a") else "token", "latency, ms")
+        pictures[picture] = lines(f"Paper, figure {part}", axes, drawn)
+        text += [f"![the paper's figure {part}]({picture})", ""]
+    return text, pictures
 
 
 def _long_context(study: Study, cells: Sequence[Cell], number: int) -> View:
