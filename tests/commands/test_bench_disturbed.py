@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -36,27 +36,38 @@ class OnABench(HostHarness):
 
 @contextmanager
 def disturbed(seed: int) -> Iterator[None]:
-    """Stop the runner for 20 to 80 ms, about ten times in a second."""
-    over, random = threading.Event(), Random(seed)
+    """Let the runner go for 0.5 to 3 ms and stop it for 0.5 to 60 ms, by turns.
 
-    def disturb() -> None:
-        me = psutil.Process()
-        while not over.wait(0.02 + 0.05 * random.random()):
-            for child in me.children(recursive=True):
-                try:
-                    os.kill(child.pid, signal.SIGSTOP)
-                    over.wait(0.02 + 0.06 * random.random())
-                    os.kill(child.pid, signal.SIGCONT)
-                except ProcessLookupError:
-                    continue
-
-    thread = threading.Thread(target=disturb)
+    Short against any repetition and of very different lengths: what a repetition of 1 ms or of a
+    second lasts then spreads by far more than a tenth, however fast the machine is.
+    """
+    over = threading.Event()
+    thread = threading.Thread(target=_disturb, args=(over, Random(seed)))
     thread.start()
     try:
         yield
     finally:
         over.set()
         thread.join()
+
+
+def _disturb(over: threading.Event, random: Random) -> None:
+    me = psutil.Process()
+    while not over.is_set():
+        children = me.children(recursive=True)  # takes long, so not before every stop
+        for _ in range(20):
+            over.wait(random.uniform(0.0005, 0.003))
+            stopped = [child for child in children if _signalled(child, signal.SIGSTOP)]
+            over.wait(0.0005 * 120 ** random.random())
+            for child in stopped:
+                _signalled(child, signal.SIGCONT)
+
+
+def _signalled(process: psutil.Process, number: signal.Signals) -> bool:
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, number)
+        return True
+    return False
 
 
 def test_a_disturbed_run_is_noisy_and_fails_no_latency_gate(quantised: Path) -> None:
