@@ -20,8 +20,7 @@ from mobilepack.models.operators import (
     Position,
     Tensor,
 )
-
-_HIDDEN = -1e9  # added to a score that must not count: exp(-1e9) is 0 in float32
+from mobilepack.models.operators_primitive import HIDDEN, Primitive, by_heads, turned
 
 
 @dataclass(slots=True)
@@ -60,57 +59,26 @@ class GrowingCall:
             seen = columns <= rows
             if window:
                 seen = seen & (columns > rows - window)
-            return torch.where(seen, 0.0, _HIDDEN)
+            return torch.where(seen, 0.0, HIDDEN)
 
         return self.once("mask", window, make)
 
 
-class _Growing:
+class _Growing(Primitive):
     @staticmethod
     def position(input_pos: Tensor, length: int, limit: int) -> Position:
         raise NotImplementedError("a call of the growing form brings its own position")
 
     @staticmethod
-    def rms_norm(x: Tensor, weight: OptionalTensor, eps: float) -> Tensor:
-        normed = x * torch.rsqrt((x * x).mean(-1, keepdim=True) + eps)
-        return normed if weight is None else normed * weight
-
-    @staticmethod
     def layer_norm(x: Tensor, weight: OptionalTensor, bias: OptionalTensor, eps: float) -> Tensor:
         return torch.nn.functional.layer_norm(x, x.shape[-1:], weight, bias, eps)
-
-    def head_norm(
-        self,
-        x: Tensor,
-        weight: OptionalTensor,
-        bias: OptionalTensor,
-        groups: int,
-        eps: float,
-        centred: bool,
-    ) -> Tensor:
-        split = _heads(x, groups)
-        size = split.shape[-1]
-        weight = None if weight is None else weight.view(-1, size)
-        if not centred:
-            return self.rms_norm(split, weight, eps).flatten(-2)
-        plain = self.layer_norm(split, None, None, eps)
-        normed = plain if weight is None else plain * weight
-        return (normed if bias is None else normed + bias.view(-1, size)).flatten(-2)
 
     @staticmethod
     def rope(
         x: Tensor, cos: Tensor, sin: Tensor, position: Position, heads: int, interleaved: bool
     ) -> Tensor:
-        call, half = cast(GrowingCall, position), cos.shape[1]
-        c, s = call.rows(cos), call.rows(sin)
-        split = _heads(x, heads)
-        pairs, rest = split[..., : 2 * half], split[..., 2 * half :]
-        pairs = pairs.unflatten(-1, (half, 2) if interleaved else (2, half))
-        axis = -1 if interleaved else -2
-        a, b = pairs.select(axis, 0), pairs.select(axis, 1)
-        turned = torch.stack([a * c - b * s, b * c + a * s], axis).flatten(-2)
-        parts = [turned, *([rest] if rest.shape[-1] else [])]
-        return torch.cat(parts, -1).flatten(-2)
+        call = cast(GrowingCall, position)
+        return turned(x, call.rows(cos), call.rows(sin), heads, interleaved)
 
     @staticmethod
     def positions(x: Tensor, table: Tensor, position: Position, offset: int) -> Tensor:
@@ -159,18 +127,12 @@ class _Growing:
         return ACTIVATIONS[kind](x)
 
 
-def _heads(x: Tensor, heads: int) -> Tensor:
-    """Return `[seq, channels]` as `[seq, heads, head_dim]`."""
-    split: Tensor = x.unflatten(-1, (heads, x.shape[-1] // heads))
-    return split
-
-
 def _by_head(x: Tensor, heads: int) -> Tensor:
     """Return `[seq, channels]` as `[heads, seq, head_dim]`.
 
     Contiguous, or export guards on how the strides compare, which fixes the length.
     """
-    return _heads(x, heads).transpose(0, 1).contiguous()
+    return by_heads(x, heads).transpose(0, 1).contiguous()
 
 
 GROWING: Operators = _Growing()

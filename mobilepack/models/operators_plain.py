@@ -16,11 +16,10 @@ from mobilepack.models.operators import (
     Position,
     Tensor,
 )
+from mobilepack.models.operators_primitive import HIDDEN, Primitive, by_heads, turned
 
-_HIDDEN = -1e9  # added to a score that must not count: exp(-1e9) is 0 in float32
 
-
-class _Plain:
+class _Plain(Primitive):
     """`executorch.extension.llm.custom_ops.custom_ops` must have been imported."""
 
     @staticmethod
@@ -32,47 +31,13 @@ class _Plain:
         return start
 
     @staticmethod
-    def rms_norm(x: Tensor, weight: OptionalTensor, eps: float) -> Tensor:
-        normed = x * torch.rsqrt((x * x).mean(-1, keepdim=True) + eps)
-        return normed if weight is None else normed * weight
-
-    def layer_norm(
-        self, x: Tensor, weight: OptionalTensor, bias: OptionalTensor, eps: float
-    ) -> Tensor:
-        normed = self.rms_norm(x - x.mean(-1, keepdim=True), weight, eps)
-        return normed if bias is None else normed + bias
-
-    def head_norm(
-        self,
-        x: Tensor,
-        weight: OptionalTensor,
-        bias: OptionalTensor,
-        groups: int,
-        eps: float,
-        centred: bool,
-    ) -> Tensor:
-        split = _heads(x, groups)
-        size = split.shape[-1]
-        weight = None if weight is None else weight.view(-1, size)
-        if not centred:
-            return self.rms_norm(split, weight, eps).flatten(2)
-        bias = None if bias is None else bias.view(-1, size)
-        return self.layer_norm(split, weight, bias, eps).flatten(2)
-
-    @staticmethod
     def rope(
         x: Tensor, cos: Tensor, sin: Tensor, position: Position, heads: int, interleaved: bool
     ) -> Tensor:
-        start, length, half = cast(int, position), x.shape[1], cos.shape[1]
-        c, s = (table.narrow(0, start, length).unsqueeze(1) for table in (cos, sin))
-        split = _heads(x, heads)
-        pairs, rest = split[..., : 2 * half], split[..., 2 * half :]
-        pairs = pairs.unflatten(-1, (half, 2) if interleaved else (2, half))
-        axis = -1 if interleaved else -2
-        a, b = pairs.select(axis, 0), pairs.select(axis, 1)
-        turned = torch.stack([a * c - b * s, b * c + a * s], axis).flatten(-2)
-        parts = [turned, *([rest] if rest.shape[-1] else [])]
-        return torch.cat(parts, -1).flatten(2)
+        c, s = (
+            table.narrow(0, cast(int, position), x.shape[1]).unsqueeze(1) for table in (cos, sin)
+        )
+        return turned(x, c, s, heads, interleaved)
 
     @staticmethod
     def positions(x: Tensor, table: Tensor, position: Position, offset: int) -> Tensor:
@@ -95,7 +60,7 @@ class _Plain:
     ) -> Tensor:
         start, kv_heads = cast(int, position), k_cache.shape[2]
         heads = q.shape[-1] // k_cache.shape[3]
-        q, k, v = _heads(q, heads), _heads(k, kv_heads), _heads(v, kv_heads)
+        q, k, v = by_heads(q, heads), by_heads(k, kv_heads), by_heads(v, kv_heads)
         torch.ops.llama.update_cache(k, k_cache, start)
         torch.ops.llama.update_cache(v, v_cache, start)
         if not (window or softcap or alibi is not None):
@@ -127,11 +92,6 @@ class _Plain:
         return ACTIVATIONS[kind](x)
 
 
-def _heads(x: Tensor, heads: int) -> Tensor:
-    split: Tensor = x.unflatten(-1, (heads, x.shape[-1] // heads))
-    return split
-
-
 def _mask(start: int, length: int, limit: int, window: int) -> Tensor:
     """Return the additive mask over the whole cache, `[length, limit]`."""
     rows = torch.arange(limit, dtype=torch.float32).narrow(0, start, length).unsqueeze(1)
@@ -139,7 +99,7 @@ def _mask(start: int, length: int, limit: int, window: int) -> Tensor:
     hidden = columns > rows
     if window:
         hidden = hidden | (columns <= rows - window)
-    return torch.zeros(length, limit).masked_fill(hidden, _HIDDEN)
+    return torch.zeros(length, limit).masked_fill(hidden, HIDDEN)
 
 
 PLAIN: Operators = _Plain()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mobilepack.contract.base import content_id
 from mobilepack.contract.compression import CompressionReport
 from mobilepack.contract.manifest import BuildPlan, Manifest
-from mobilepack.contract.reference import INDEX
-from mobilepack.errors import BuildError, MissingError, UsageError
+from mobilepack.errors import MissingError, UsageError
 from mobilepack.models.checkpoint import Checkpoint
 from mobilepack.models.tokenizer import Tokenizer, backend_file
 from mobilepack.models.weights import LoadedModel
@@ -17,25 +16,24 @@ from mobilepack.pipeline.compress import Compressed, chosen_numbers, pruned
 from mobilepack.pipeline.compression_options import NOTHING, CompressionChoices
 from mobilepack.pipeline.coreml import build_coreml
 from mobilepack.pipeline.export import export_decoder
-from mobilepack.pipeline.known_reference import find, keep, key_of
-from mobilepack.pipeline.lower import (
-    MetadataValue,
-    facts_of,
-    lower_fast,
-    lower_reference,
-    runner_metadata,
-)
+from mobilepack.pipeline.job import Job
+from mobilepack.pipeline.lower import runner_metadata
 from mobilepack.pipeline.onnx import build_onnx
-from mobilepack.pipeline.package import PROGRAM, ProgramFacts, copy_companions, write_manifest
-from mobilepack.pipeline.program import write_program
-from mobilepack.pipeline.qnn import QnnChoices, build_qnn, check_model, qnn_passages
-from mobilepack.pipeline.reference import Eager, Passage, choose_passages, record_reference
+from mobilepack.pipeline.package import ProgramFacts, copy_companions, write_manifest
+from mobilepack.pipeline.qnn import build_qnn
+from mobilepack.pipeline.reference import Passage, choose_passages
 from mobilepack.pipeline.stages import Stages
+from mobilepack.pipeline.static_form import check_plain, static_passages
 from mobilepack.pipeline.workspace import working
+from mobilepack.pipeline.xnnpack import build_xnnpack
 
-if TYPE_CHECKING:
-    import torch
-    from torch.export import ExportedProgram
+BUILDERS: Mapping[str, Callable[[Job], ProgramFacts]] = {
+    "coreml": build_coreml,
+    "onnx": build_onnx,
+    "qnn": build_qnn,
+    "xnnpack": build_xnnpack,
+}
+"""What writes program and reference, by backend."""
 
 
 def build_package(
@@ -66,12 +64,12 @@ def build_package(
         tokenizer = Tokenizer.open(model.checkpoint.folder)
         passages = reference_passages(model, plan)  # first, for it may refuse the tokenizer
         if plan.backend != "xnnpack":
-            check_model(model, plan.target)
+            check_plain(model.spec, plan.target)
         if plan.backend in ("qnn", "coreml"):
-            passages = qnn_passages(passages, plan.max_seq_len)
+            passages = static_passages(passages, plan.max_seq_len)
         with working(out, plan.target, content_id(plan)) as workspace:
-            qnn = QnnChoices(qnn_sdk, choices.text)
-            facts, report = _program(compressed, plan, passages, workspace.folder, stages, qnn)
+            files = (choices.text, qnn_sdk)
+            facts, report = _program(compressed, plan, passages, workspace.folder, stages, files)
             with stages.stage("package"):
                 copy_companions(model, tokenizer, workspace.folder)
                 manifest = write_manifest(
@@ -102,7 +100,7 @@ def _program(
     passages: tuple[Passage, ...],
     folder: Path,
     stages: Stages,
-    qnn: QnnChoices,
+    files: tuple[Path | None, Path | None],
 ) -> tuple[ProgramFacts, CompressionReport | None]:
     model = compressed.model
     with stages.stage("export"):
@@ -116,58 +114,9 @@ def _program(
     compressed = chosen_numbers(compressed, plan, exported, tables, folder, stages)
     model = compressed.model
     metadata = runner_metadata(model, plan)
-    if plan.backend == "qnn":
-        facts = build_qnn(model, plan, qnn, exported, tables, passages, metadata, folder, stages)
-        return facts, compressed.report
-    if plan.backend == "onnx":
-        facts = build_onnx(model, plan, exported, tables, passages, metadata, folder, stages)
-        return facts, compressed.report
-    if plan.backend == "coreml":
-        facts = build_coreml(model, plan, exported, tables, passages, metadata, folder, stages)
-        return facts, compressed.report
-    facts = _lowered(model, plan, exported, tables, metadata, folder / PROGRAM, stages)
-    if not (folder / "reference" / INDEX).exists():
-        ids = [passage.token_ids for passage in passages]
-        key = key_of(plan.model, plan.max_seq_len, ids, plan.compression)
-        with stages.stage("reference") as on_share:
-            eager = Eager(exported, model.weights, tables)
-            reference = record_reference(eager, plan.recipe, passages, on_share, find(key))
-            reference.write(folder / "reference")
-            keep(key, reference)
-    return facts, compressed.report
-
-
-def _lowered(  # noqa: PLR0913  what the two ways down need between them
-    model: LoadedModel,
-    plan: BuildPlan,
-    exported: ExportedProgram,
-    tables: dict[str, torch.Tensor],
-    metadata: dict[str, MetadataValue],
-    path: Path,
-    stages: Stages,
-) -> ProgramFacts:
-    if plan.lowering == "reference":
-        with stages.stage("lower (reference)"):
-            return lower_reference(model, plan, metadata, path)
-    from mobilepack.backends.xnnpack.operands import UnknownGraphError
-
-    try:
-        with stages.stage("lower"):
-            lowered = lower_fast(exported, model, plan, metadata)
-    except UnknownGraphError as err:
-        if plan.recipe.kv_cache != "fp32":
-            raise BuildError(
-                "unknown-graph",
-                f"cannot lower this model with a KV cache in {plan.recipe.kv_cache}",
-                why=f"the fast lowering does not know its graph ({err}), and ExecuTorch's own "
-                "keeps the cache in fp32",
-                next="build with --kv-cache fp32",
-            ) from err
-        with stages.stage(f"lower (reference: {err})"):
-            return lower_reference(model, plan, metadata, path)
-    with stages.stage("weights") as on_share:
-        write_program(path, lowered, model.weights, tables, on_share)
-    return facts_of(lowered, metadata)
+    text, sdk = files
+    job = Job(model, plan, exported, tables, passages, metadata, folder, stages, text, sdk)
+    return BUILDERS[plan.backend](job), compressed.report
 
 
 def reference_passages(model: LoadedModel, plan: BuildPlan) -> tuple[Passage, ...]:

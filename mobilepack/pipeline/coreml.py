@@ -18,31 +18,27 @@ from mobilepack.contract.manifest import (
     TensorSpec,
 )
 from mobilepack.contract.package import MLPACKAGE, MLPACKAGES
-from mobilepack.contract.reference import Reference, Rows, Variant
 from mobilepack.errors import BuildError
 from mobilepack.ios import load_ios
 from mobilepack.models.encodings import coreml_storage
 from mobilepack.models.layer_spec import AttentionSpec
 from mobilepack.models.weights import LoadedModel
 from mobilepack.pipeline.coreml_functions import decode_functions
-from mobilepack.pipeline.known_reference import find, keep, key_of
+from mobilepack.pipeline.job import Job
 from mobilepack.pipeline.lower import Counts, MemoryBytes, MetadataValue, program_facts
 from mobilepack.pipeline.package import PROGRAM, ProgramFacts
-from mobilepack.pipeline.reference import Eager, Passage, record_reference
-from mobilepack.pipeline.stages import Stages
+from mobilepack.pipeline.reference import EXACT, Eager, joined, record_reference
 from mobilepack.pipeline.workspace import FULL, disk_full
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import torch
-    from torch.export import ExportedProgram
 
     from mobilepack.backends.coreml.convert import Compression
     from mobilepack.backends.coreml.package import Wanted, Written
     from mobilepack.mil.program import Function
 
-_EXACT = Recipe(linear="fp32", group_size=0, embedding="fp32", kv_cache="fp32")
 _PARTS = ".packages"
 _HALF_BYTES = 2
 
@@ -67,16 +63,7 @@ class _Made:
     form: StaticForm
 
 
-def build_coreml(  # noqa: PLR0913  what a build has in hand
-    model: LoadedModel,
-    plan: BuildPlan,
-    exported: ExportedProgram,
-    tables: dict[str, torch.Tensor],
-    passages: tuple[Passage, ...],
-    metadata: Mapping[str, MetadataValue],
-    folder: Path,
-    stages: Stages,
-) -> ProgramFacts:
+def build_coreml(job: Job) -> ProgramFacts:
     """Write program and reference into a folder.
 
     Raises:
@@ -85,26 +72,23 @@ def build_coreml(  # noqa: PLR0913  what a build has in hand
     """
     from mobilepack.backends.coreml.weights import PackagedParameters
 
+    model, plan, folder = job.model, job.plan, job.folder
     if plan.lowering == "reference":
-        with stages.stage("convert"):
+        with job.stages.stage("convert"):
             made = _convert(model, plan, folder / MLPACKAGE)
     else:
-        with stages.stage("write") as on_share:
-            made = _write(model, plan, metadata, folder, on_share)
+        with job.stages.stage("write") as on_share:
+            made = _write(model, plan, job.metadata, folder, on_share)
     packaged = PackagedParameters(model.weights, made.functions)
-    with stages.stage("reference") as on_share:
-        key = key_of(
-            plan.model, plan.max_seq_len, [p.token_ids for p in passages], plan.compression
-        )
-        eager = Eager(exported, model.weights, tables)
-        reference = record_reference(eager, _EXACT, passages, on_share, find(key))
-        keep(key, reference)
+    with job.stages.stage("reference") as on_share:
+        reference = job.reference(on_share)
         if packaged.compressed:
-            same = Eager(exported, packaged, tables)
-            recorded = record_reference(same, _EXACT, passages, on_share)
-            reference = _joined(reference, recorded)
+            same = Eager(job.exported, packaged, job.tables)
+            own = record_reference(same, EXACT, job.passages, on_share)
+            greedy = tuple(g.model_copy(update={"variant": "quantised"}) for g in own.index.greedy)
+            reference = joined(reference, {"quantised": own.rows["fp32"]}, greedy)
         reference.write(folder / "reference")
-    return _facts(model, plan, metadata, made)
+    return _facts(model, plan, job.metadata, made)
 
 
 def _write(
@@ -241,14 +225,6 @@ def _method(name: str, function: Function) -> Method:
         outputs=tuple(spec(o.name.removeprefix("new_"), o.type) for o in function.outputs),
         calls=(call,),
     )
-
-
-def _joined(reference: Reference, made: Reference) -> Reference:
-    """Return the fp32 reference with what the package's own weights compute."""
-    rows: dict[Variant, Rows] = {**reference.rows, "quantised": made.rows["fp32"]}
-    greedy = tuple(one.model_copy(update={"variant": "quantised"}) for one in made.index.greedy)
-    index = reference.index.model_copy(update={"variants": tuple(rows), "greedy": greedy})
-    return Reference(index, rows)
 
 
 def _facts(

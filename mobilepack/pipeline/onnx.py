@@ -14,47 +14,31 @@ from mobilepack.contract.package import ONNX
 from mobilepack.errors import BuildError, MissingError
 from mobilepack.models.spec import DecoderSpec
 from mobilepack.models.weights import LoadedModel
-from mobilepack.pipeline.known_reference import find, keep, key_of
+from mobilepack.pipeline.job import Job
 from mobilepack.pipeline.lower import Counts, MemoryBytes, MetadataValue, program_facts
 from mobilepack.pipeline.package import ProgramFacts
-from mobilepack.pipeline.reference import Eager, Passage, record_reference
-from mobilepack.pipeline.stages import Stages
 
 if TYPE_CHECKING:
     import torch
-    from torch.export import ExportedProgram
 
 GENAI_CONFIG = "genai_config.json"
 
 
-def build_onnx(  # noqa: PLR0913  what a build has in hand
-    model: LoadedModel,
-    plan: BuildPlan,
-    exported: ExportedProgram,
-    tables: dict[str, torch.Tensor],
-    passages: tuple[Passage, ...],
-    metadata: Mapping[str, MetadataValue],
-    folder: Path,
-    stages: Stages,
-) -> ProgramFacts:
+def build_onnx(job: Job) -> ProgramFacts:
     """Write program, weights, ONNX Runtime GenAI's configuration and the reference into a folder.
 
     Raises:
         BuildError: torch.onnx could not export the model.
         MissingError: onnx or onnxscript is not installed.
     """
-    with stages.stage("convert") as on_share:
-        operators = _exported(model, plan, tables, folder / ONNX, on_share)
+    model, plan, folder = job.model, job.plan, job.folder
+    with job.stages.stage("convert") as on_share:
+        operators = _exported(model, plan, job.tables, folder / ONNX, on_share)
         configured = json.dumps(genai_config(model.spec, plan), indent=2) + "\n"
         write_atomically(folder / GENAI_CONFIG, configured)
-    with stages.stage("reference") as on_share:
-        ids = [passage.token_ids for passage in passages]
-        key = key_of(plan.model, plan.max_seq_len, ids, plan.compression)
-        eager = Eager(exported, model.weights, tables)
-        reference = record_reference(eager, plan.recipe, passages, on_share, find(key))
-        reference.write(folder / "reference")
-        keep(key, reference)
-    return _facts(model, plan, metadata, operators)
+    with job.stages.stage("reference") as on_share:
+        job.reference(on_share, plan.recipe).write(folder / "reference")
+    return _facts(model, plan, job.metadata, operators)
 
 
 def _exported(

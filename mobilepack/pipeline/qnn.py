@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from mobilepack.contract.manifest import BuildPlan, Recipe
 from mobilepack.contract.npu import Npu, NpuContext, NpuGraph
-from mobilepack.contract.reference import Reference, Rows, Variant
-from mobilepack.errors import UsageError
 from mobilepack.models.weights import LoadedModel
 from mobilepack.pipeline.calibration_rows import text_rows
-from mobilepack.pipeline.known_reference import find, keep, key_of
+from mobilepack.pipeline.job import Job
 from mobilepack.pipeline.lower import Counts, MemoryBytes, MetadataValue, program_facts
 from mobilepack.pipeline.package import PROGRAM, ProgramFacts
-from mobilepack.pipeline.reference import Eager, Passage, record_reference
-from mobilepack.pipeline.stages import Stages
+from mobilepack.pipeline.reference import joined
 from mobilepack.soc import load_soc
 
 if TYPE_CHECKING:
-    import torch
-    from torch.export import ExportedProgram
-
     from mobilepack.backends.qnn.request import LowerRequest, LowerResult, Precision
 
 LOG = "qnn.log"
@@ -35,66 +29,10 @@ CALIBRATION_ROWS = 8
 """Rows of at most 512 tokens; activations' ranges hardly move after two (embedded model: the
 perplexity ratio is 0.9967 with two rows of 256)."""
 
-PASSAGE_TOKENS = (49, 34)
-"""A prefill of an odd half and 32 decode steps fit into either."""
-
 _WEIGHTS = ".weights.safetensors"
-_EAGER = Recipe(linear="fp32", group_size=0, embedding="fp32", kv_cache="fp32")
 
 
-@dataclass(frozen=True, slots=True)
-class QnnChoices:
-    """What only QNN wants to know.
-
-    Attributes:
-        sdk: The user's own QAIRT SDK.
-        text: File that calibration looks at; None for the embedded corpus.
-    """
-
-    sdk: Path | None = None
-    text: Path | None = None
-
-
-def check_model(model: LoadedModel, target: str) -> None:
-    """Refuse models that have the dynamic form only.
-
-    Raises:
-        UsageError: A block has experts, a recurrent state or latent attention.
-    """
-    if not model.spec.is_plain:
-        raise UsageError(
-            "static-family",
-            f"cannot build a {model.spec.family} model for {target}",
-            why="it has experts, recurrent states or latent attention, and this target is for"
-            " attention and feed-forward blocks",
-            next="build it for the CPU: --target xnnpack",
-        )
-
-
-def qnn_passages(passages: Sequence[Passage], max_seq_len: int) -> tuple[Passage, ...]:
-    """Return the passages of another target's reference, cut anew for decode steps."""
-    ids = [i for passage in passages for i in passage.token_ids]
-    # Of few tokens more than half go to the first, if that makes 32 decode steps after a prefill.
-    half = max(len(ids) // 2, min(33, len(ids) - 16))
-    first = min(PASSAGE_TOKENS[0], max_seq_len, half)
-    second = min(PASSAGE_TOKENS[1], max_seq_len, len(ids) - first)
-    return (
-        Passage("first", tuple(ids[:first])),
-        Passage("second", tuple(ids[first : first + second])),
-    )
-
-
-def build_qnn(  # noqa: PLR0913  what a build has in hand
-    model: LoadedModel,
-    plan: BuildPlan,
-    choices: QnnChoices,
-    exported: ExportedProgram,
-    tables: dict[str, torch.Tensor],
-    passages: tuple[Passage, ...],
-    metadata: Mapping[str, MetadataValue],
-    folder: Path,
-    stages: Stages,
-) -> ProgramFacts:
+def build_qnn(job: Job) -> ProgramFacts:
     """Write program and reference into a folder.
 
     Raises:
@@ -104,8 +42,9 @@ def build_qnn(  # noqa: PLR0913  what a build has in hand
     from mobilepack.backends.qnn.lowering import run_lowering
     from mobilepack.backends.qnn.probe import usable_sdk
 
-    sdk = usable_sdk(choices.sdk)
-    request = _request(model, plan, choices, passages, metadata, folder)
+    model, plan, folder, stages = job.model, job.plan, job.folder, job.stages
+    sdk = usable_sdk(job.qnn_sdk)
+    request = _request(job)
     log = folder.parent / f".{plan.target}.{LOG}"
     log.unlink(missing_ok=True)
     with stages.stage("hand over"):
@@ -118,29 +57,21 @@ def build_qnn(  # noqa: PLR0913  what a build has in hand
     npu = _npu(made, log)
     log.replace(folder / LOG)
     with stages.stage("reference") as on_share:
-        key = key_of(
-            plan.model, plan.max_seq_len, [p.token_ids for p in passages], plan.compression
-        )
-        eager = Eager(exported, model.weights, tables)
-        reference = record_reference(eager, _EAGER, passages, on_share, find(key))
-        keep(key, reference)
-        _joined(reference, made).write(folder / "reference")
-    return replace(_facts(model, plan, metadata, made, sdk.version), npu=npu)
+        reference = job.reference(on_share)
+        if made.rows:
+            reference = joined(reference, made.rows, made.greedy)
+        reference.write(folder / "reference")
+    return replace(_facts(model, plan, job.metadata, made, sdk.version), npu=npu)
 
 
-def _request(
-    model: LoadedModel,
-    plan: BuildPlan,
-    choices: QnnChoices,
-    passages: tuple[Passage, ...],
-    metadata: Mapping[str, MetadataValue],
-    folder: Path,
-) -> LowerRequest:
+def _request(job: Job) -> LowerRequest:
     from mobilepack.backends.qnn.request import LowerRequest
     from mobilepack.models.spec import parameter_shapes
 
+    model, plan, folder = job.model, job.plan, job.folder
     quantised = plan.recipe.linear != "fp16"
-    rows = text_rows(model.checkpoint.folder, choices.text, plan.max_seq_len) if quantised else ()
+    text, length = job.calibration, plan.max_seq_len
+    rows = text_rows(model.checkpoint.folder, text, length) if quantised else ()
     owners: dict[str, str] = {}
     shared: dict[str, str] = {}
     for name in parameter_shapes(model.spec):
@@ -158,8 +89,8 @@ def _request(
         soc_model=soc.model,
         heads="together",
         rows=rows[:CALIBRATION_ROWS],
-        passages=tuple((p.name, p.token_ids) for p in passages),
-        metadata=dict(metadata),
+        passages=tuple((p.name, p.token_ids) for p in job.passages),
+        metadata=dict(job.metadata),
         out=folder / PROGRAM,
         lowering=plan.lowering,
         block=plan.recipe.group_size,
@@ -176,20 +107,6 @@ def _write_weights(model: LoadedModel, request: LowerRequest) -> None:
 
     names = [name for name in parameter_shapes(model.spec) if name not in request.shared]
     save_file({name: model.weights.tensor(name) for name in names}, request.weights)
-
-
-def _joined(reference: Reference, made: LowerResult) -> Reference:
-    """Return the fp32 reference with what the fake-quantised model computed."""
-    if not made.rows:
-        return reference
-    rows: dict[Variant, Rows] = {**reference.rows, **made.rows}
-    index = reference.index.model_copy(
-        update={
-            "variants": tuple(rows),
-            "greedy": made.greedy,
-        }
-    )
-    return Reference(index, rows)
 
 
 def _npu(made: LowerResult, log: Path) -> Npu | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,9 @@ PERTURBATION = 1e-4
 """Relative noise on the embedded tokens. Measured on random nets, the result hardly depends on it
 between 1e-7 and 1e-4 (facts of executorch 1.5.1 with 8da4w); the upper end crosses rounding
 boundaries even in shallow models, and is far below the step of int8 activations, 4e-3."""
+
+EXACT = Recipe(linear="fp32", group_size=0, embedding="fp32", kv_cache="fp32")
+"""Nothing rounded: a reference of eager fp32 alone."""
 
 GREEDY_TOKENS = 24
 _GREEDY_PARAMETERS = 20_000_000  # one pass over the weights per token: for small models only
@@ -147,6 +150,15 @@ def record_reference(
         greedy=greedy,
     )
     return Reference(index_file, rows)
+
+
+def joined(
+    reference: Reference, rows: Mapping[Variant, Rows], greedy: tuple[GreedyReference, ...]
+) -> Reference:
+    """Return a reference of eager fp32 with what a backend's own arithmetic gives."""
+    every: dict[Variant, Rows] = {**reference.rows, **rows}
+    index = reference.index.model_copy(update={"variants": tuple(every), "greedy": greedy})
+    return Reference(index, every)
 
 
 def _greedy(

@@ -28,6 +28,8 @@ private fun parsed(bytes: ByteArray): JsonObject {
         Json.parseToJsonElement(bytes.decodeToString(throwOnInvalidSequence = true))
     } catch (error: SerializationException) {
         throw PlanRefused(listOf("the plan is no JSON: ${error.message}"))
+    } catch (_: StackOverflowError) { // the parser calls itself for every bracket
+        throw PlanRefused(listOf("the plan is no JSON: nested too deep"))
     } catch (error: CharacterCodingException) {
         throw PlanRefused(listOf("the plan is no UTF-8: $error"))
     }
