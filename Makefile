@@ -48,7 +48,7 @@ docs-check: env
 	$(BIN)/cog --check -I docs $(GENERATED)
 
 fast: env
-	$(BIN)/pytest -q -m "not slow and not sdk and not device"
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow and not sdk and not device"
 
 slow: env
 	$(BIN)/pytest -q -m "slow and not sdk and not device"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -30,9 +31,21 @@ def test_speed(mobilepack_package, mobilepack_metrics):
     mobilepack_metrics(mobilepack.bench(mobilepack_package.root, options, harness=FakeHarness()))
 """
 
+TURNS = """
+import os, time
+import pytest
 
-def suite(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    (folder / "test_suite.py").write_text(SUITE)
+@pytest.mark.parametrize("turn", range(6))
+def test_alone_with_the_device(mobilepack_device, turn):
+    began = time.monotonic()
+    time.sleep(0.1)
+    with open("turns.txt", "a") as turns:
+        turns.write(f"{os.environ['PYTEST_XDIST_WORKER']} {began} {time.monotonic()}\\n")
+"""
+
+
+def suite(folder: Path, *arguments: str, source: str = SUITE) -> subprocess.CompletedProcess[str]:
+    (folder / "test_suite.py").write_text(source)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "mobilepack.pytest_plugin", *arguments]
     env = child_env() | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "HOME": os.environ["HOME"]}
     return subprocess.run(
@@ -50,6 +63,15 @@ def test_packages_and_metrics(tmp_path: Path) -> None:
     assert properties["mobilepack.passed"] == "True"
     assert properties["mobilepack.pp4.trust"] == "NOT REPRESENTATIVE"
     assert any("rms_over_std" in str(name) for name in properties)
+
+
+def test_beside_xdist_no_two_tests_share_a_device(tmp_path: Path) -> None:
+    done = suite(tmp_path, "-p", "xdist", "-n", "2", source=TURNS)
+    assert "6 passed" in done.stdout, done.stdout + done.stderr
+    turns = [line.split() for line in (tmp_path / "turns.txt").read_text().splitlines()]
+    assert {worker for worker, _, _ in turns} == {"gw0", "gw1"}
+    times = sorted((float(began), float(ended)) for _, began, ended in turns)
+    assert all(ended <= began for (_, ended), (began, _) in itertools.pairwise(times))
 
 
 def test_without_a_package_tests_are_skipped_and_say_so(tmp_path: Path) -> None:
