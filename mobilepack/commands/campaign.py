@@ -59,13 +59,11 @@ class CampaignOptions:
         out: Where cells, tables and pictures go.
         models: Only these names; all if empty.
         keep_packages: Whether packages and random checkpoints stay when their cells are measured.
-        retry: Whether cells that failed before are measured again.
     """
 
     out: Path
     models: tuple[str, ...] = ()
     keep_packages: bool = False
-    retry: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,12 +200,12 @@ def _path(options: CampaignOptions, key: CellKey) -> Path:
 
 
 def _known(options: CampaignOptions, key: CellKey) -> Cell | None:
-    """Return a cell that was measured before; one of another version is measured again."""
+    """Return a cell of this version that was measured before and did not fail."""
     try:
         cell = Cell.read(_path(options, key))
     except UsageError:
         return None
-    return None if cell.key != key or (cell.failure and options.retry) else cell
+    return None if cell.key != key or cell.failure else cell
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import faulthandler
 import hashlib
+import importlib
 import importlib.metadata
 import os
 import platform
@@ -39,6 +40,7 @@ _OPERATORS = (
     "extension/llm/custom_ops/libcustom_ops_aot_lib.*",
     "kernels/quantized/libquantized_ops_aot_lib.*",
 )
+_LIBRARIES = {"coreml": ("torch", "numpy"), "onnx": ("onnxruntime", "numpy")}
 
 
 def main(argv: list[str]) -> int:
@@ -81,11 +83,12 @@ def _end_with_parent(done: threading.Event) -> None:
 def _run(package: Path, plan_path: Path, result_path: Path, emit: Emit) -> None:
     raw = plan_path.read_bytes()
     plan = RunPlan.parse(raw, str(plan_path))
-    bindings = import_runtime()
+    manifest = _manifest(package)
+    bindings = _runtime_of(manifest)
     conditions = _conditions("before")
     since_load = machine.reset_peak()
     base = machine.resident_bytes()
-    opened = _open(bindings, package, plan)
+    opened = _open(bindings, manifest, package, plan)
     loaded = machine.resident_bytes()
     emit(talk.Loaded(load_ns=opened.load_ns, threads=opened.threads))
 
@@ -111,9 +114,22 @@ def _run(package: Path, plan_path: Path, result_path: Path, emit: Emit) -> None:
 
 def _serve(package: Path, plan_path: Path, emit: Emit) -> None:
     plan = RunPlan.read(plan_path)
-    opened = _open(import_runtime(), package, plan)
+    manifest = _manifest(package)
+    opened = _open(_runtime_of(manifest), manifest, package, plan)
     emit(talk.Loaded(load_ns=opened.load_ns, threads=opened.threads))
     serve(opened.step, plan.prefill_chunk, emit, LineReader(0))
+
+
+def _runtime_of(manifest: Manifest | None) -> Any:
+    """Load what runs a package; returns ExecuTorch's bindings, None where it takes no part."""
+    backend = "" if manifest is None else manifest.plan.backend
+    if backend == "coreml":
+        importlib.import_module("torch")
+        return None
+    if backend == "onnx":
+        importlib.import_module("onnxruntime")
+        return None
+    return import_runtime()
 
 
 def import_runtime() -> Any:
@@ -176,6 +192,7 @@ class _Opened:
     """A loaded program, the threads of the pool, and what the load took and did.
 
     Attributes:
+        libraries: What computes.
         emulator: What comes before the machine's name if another chip is emulated.
     """
 
@@ -183,21 +200,25 @@ class _Opened:
     threads: int
     load_ns: int
     weight_cache: str
+    libraries: tuple[str, ...]
     emulator: str
 
 
-def _open(bindings: Any, package: Path, plan: RunPlan) -> _Opened:
-    bindings._unsafe_reset_threadpool(plan.threads or machine.physical_cores())
+def _open(bindings: Any, manifest: Manifest | None, package: Path, plan: RunPlan) -> _Opened:
+    threads = plan.threads or machine.physical_cores()
+    if bindings is not None:
+        bindings._unsafe_reset_threadpool(threads)
+        threads = int(bindings._threadpool_get_thread_count())
     cache = _weight_cache(plan.weight_cache) if plan.weight_cache else None
     start = time.monotonic_ns()
-    manifest = _manifest(package)
-    threads = int(bindings._threadpool_get_thread_count())
     program = _loaded(bindings, package / plan.program, plan.method, manifest, threads)
     load_ns = time.monotonic_ns() - start
     kept = cache.outcome() if cache else "off"
     step = Refeeding(program, plan.prefill_chunk) if RECURRENT in program.methods else program
-    emulated = manifest is not None and manifest.plan.backend == "qnn"
-    return _Opened(step, threads, load_ns, kept, "HTP emulator on " if emulated else "")
+    backend = "" if manifest is None else manifest.plan.backend
+    libraries = _LIBRARIES.get(backend, ("executorch", "torch", "numpy"))
+    emulator = "HTP emulator on " if backend == "qnn" else ""
+    return _Opened(step, threads, load_ns, kept, libraries, emulator)
 
 
 def _weight_cache(program: str) -> WeightCache:
@@ -218,7 +239,6 @@ def _conditions(when: str) -> dict[str, str]:
 
 def _environment(opened: _Opened, conditions: dict[str, str]) -> Environment:
     total, _ = machine.memory_bytes()
-    libraries = ("executorch", "torch", "numpy")
     fixed = {
         "governor": machine.governor(),
         "os": platform.platform(),
@@ -231,7 +251,7 @@ def _environment(opened: _Opened, conditions: dict[str, str]) -> Environment:
         name=f"{opened.emulator}{platform.system()} {platform.machine()}",
         cpu=machine.cpu_name(),
         threads=opened.threads,
-        runtime={name: importlib.metadata.version(name) for name in libraries}
+        runtime={name: importlib.metadata.version(name) for name in opened.libraries}
         | {"python": platform.python_version()},
         conditions=conditions | fixed,
     )
