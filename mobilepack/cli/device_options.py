@@ -211,10 +211,7 @@ def conclude(verb: str, outcomes: list[Done[T]], show: Callable[[T], int], *, as
     Raises:
         MobilepackError: The only device failed.
     """
-    for one in outcomes:
-        if not one.required:
-            render.message(f"not run  {one.device}: {one.error}")
-    required = [one for one in outcomes if one.required]
+    required = _without_absent(outcomes)
     if len(required) == 1 and required[0].error is not None:
         raise required[0].error
     codes = []
@@ -232,6 +229,14 @@ def conclude(verb: str, outcomes: list[Done[T]], show: Callable[[T], int], *, as
     elif as_json:
         render.document(verb, {"devices": [_plain(one) for one in outcomes]})
     return max(codes, default=int(ExitCode.OK))
+
+
+def _without_absent(outcomes: list[Done[T]]) -> list[Done[T]]:
+    """Say which devices were not there for this; return the others."""
+    for one in outcomes:
+        if not one.required:
+            render.message(f"not run  {one.device}: {one.error}")
+    return [one for one in outcomes if one.required]
 
 
 def _plain(one: Done[Any]) -> dict[str, object]:
