@@ -70,7 +70,7 @@ char* __gnu_strerror_r(int error, char* buffer, size_t size) {
 }
 
 int __android_log_vprint(int priority, const char* tag, const char* format, va_list arguments) {
-  if (priority < 3) return 0; /* errors and worse */
+  if (priority < 6) return 0; /* errors and worse */
   fprintf(stderr, "%s: ", tag ? tag : "");
   vfprintf(stderr, format, arguments);
   return fputc('\n', stderr);
