@@ -78,11 +78,17 @@ class Devices:
 
 @dataclass(frozen=True, slots=True)
 class Done(Generic[T]):
-    """What one device brought: a result or an error."""
+    """What one device brought: a result or an error.
+
+    Attributes:
+        required: Whether its error is the command's; not of a device that nobody named and that
+            turned out not to be there for this.
+    """
 
     device: str
     result: T | None
     error: MobilepackError | None
+    required: bool = True
 
 
 def _device_id(harness: Any) -> str:
@@ -205,11 +211,12 @@ def conclude(verb: str, outcomes: list[Done[T]], show: Callable[[T], int], *, as
     Raises:
         MobilepackError: The only device failed.
     """
-    if len(outcomes) == 1 and outcomes[0].error is not None:
-        raise outcomes[0].error
+    required = _without_absent(outcomes)
+    if len(required) == 1 and required[0].error is not None:
+        raise required[0].error
     codes = []
-    for one in outcomes:
-        if len(outcomes) > 1 and not as_json:
+    for one in required:
+        if len(required) > 1 and not as_json:
             render.line(f"{one.device}:")
         if one.error is not None:
             codes.append(int(one.error.exit_code))
@@ -224,7 +231,16 @@ def conclude(verb: str, outcomes: list[Done[T]], show: Callable[[T], int], *, as
     return max(codes, default=int(ExitCode.OK))
 
 
+def _without_absent(outcomes: list[Done[T]]) -> list[Done[T]]:
+    """Say which devices were not there for this; return the others."""
+    for one in outcomes:
+        if not one.required:
+            render.message(f"not run  {one.device}: {one.error}")
+    return [one for one in outcomes if one.required]
+
+
 def _plain(one: Done[Any]) -> dict[str, object]:
     error = None if one.error is None else render.plain(failures.describe(one.error))
     result = None if one.result is None else render.plain(one.result)
-    return {"device": one.device, "result": result, "error": error}
+    found: dict[str, object] = {"device": one.device, "result": result, "error": error}
+    return found if one.required else {**found, "required": False}

@@ -11,11 +11,18 @@ from typing import TYPE_CHECKING
 import click
 
 from mobilepack.cli import options, packages, render
-from mobilepack.cli.device_options import Devices, Done, conclude, device_options, on_each
+from mobilepack.cli.device_options import (
+    HOST,
+    Devices,
+    Done,
+    conclude,
+    device_options,
+    on_each,
+)
 from mobilepack.cli.explanation import print_explanation
 from mobilepack.cli.progress import steps
 from mobilepack.cli.waterfall import merged, print_waterfall
-from mobilepack.errors import CheckFailedError, ExitCode
+from mobilepack.errors import CheckFailedError, ExitCode, MissingError
 
 if TYPE_CHECKING:
     from mobilepack.commands.exported import When
@@ -121,17 +128,17 @@ def command(  # noqa: PLR0913 - one parameter per option
     outcomes: list[Done[VerifyResult]] = []
     for folder in folders:
         how = _How(asked, bool(devices.names), explain)
-        done = _verified(folder, how, harnesses, quiet=as_json)
+        ladder, done = _verified(folder, how, harnesses, quiet=as_json)
         outcomes += [replace(d, device=f"{folder} on {d.device}") if several else d for d in done]
         if not as_json:
-            _print_waterfall(done, folder if several else None)
+            _print_waterfall(ladder, done, folder if several else None)
 
     def shown(result: VerifyResult) -> int:
         if not as_json:
             print_result(result, rows=rows)
             if result.explanation is not None:
                 print_explanation(result.explanation)
-        if len(outcomes) == 1 and not as_json:
+        if sum(one.required for one in outcomes) == 1 and not as_json:
             result.raise_if_failed()
         return ExitCode.OK if result.passed else CheckFailedError.exit_code
 
@@ -140,7 +147,7 @@ def command(  # noqa: PLR0913 - one parameter per option
 
 @dataclass(frozen=True, slots=True)
 class _How:
-    """What was asked for; `named`: the devices, which then must work."""
+    """What was asked for; `named`: the devices, which then must be there."""
 
     options: VerifyOptions
     named: bool
@@ -149,8 +156,8 @@ class _How:
 
 def _verified(
     package: Path, how: _How, harnesses: tuple[Harness, ...], *, quiet: bool
-) -> list[Done[VerifyResult]]:
-    """Verify one package on every device; one that nobody named may be unable to."""
+) -> tuple[Ladder, list[Done[VerifyResult]]]:
+    """Verify one package on every device."""
     from mobilepack.commands.verify import Ladder
 
     with steps("verify", quiet=quiet) as progress:
@@ -165,11 +172,17 @@ def _verified(
             return ladder.on(harness, tell)
 
         outcomes = on_each(harnesses, work)
-    kept = outcomes if how.named else [one for one in outcomes if one.error is None]
-    for one in outcomes if kept != outcomes and kept else []:
-        if one.error is not None:
-            render.message(f"not run  {one.device}: {one.error}")
-    return _explained(ladder, kept or outcomes) if how.explain else kept or outcomes
+    if not how.named:
+        outcomes = [replace(one, required=not _absent(one)) for one in outcomes]
+    return ladder, _explained(ladder, outcomes) if how.explain else outcomes
+
+
+def _absent(one: Done[VerifyResult]) -> bool:
+    """Whether a device that nobody named is another one than the package's, or somebody else's."""
+    from mobilepack.harness.lease import BUSY
+
+    missing = isinstance(one.error, MissingError) or (one.error and one.error.code == BUSY)
+    return one.device != HOST and bool(missing)
 
 
 def _explained(ladder: Ladder, outcomes: list[Done[VerifyResult]]) -> list[Done[VerifyResult]]:
@@ -185,8 +198,11 @@ def _explained(ladder: Ladder, outcomes: list[Done[VerifyResult]]) -> list[Done[
     return outcomes
 
 
-def _print_waterfall(outcomes: list[Done[VerifyResult]], package: Path | None) -> None:
+def _print_waterfall(
+    ladder: Ladder, outcomes: list[Done[VerifyResult]], package: Path | None
+) -> None:
     levels = [one.result.parity.levels for one in outcomes if one.result is not None]
+    levels += [parity.levels for parity in ladder.broken.values()]
     if not levels:
         return
     if package is not None:

@@ -10,12 +10,14 @@ from pathlib import Path
 from mobilepack.contract.package import MANIFEST, Package
 from mobilepack.errors import UsageError
 from mobilepack.models.chat import ChatMessage, ChatTemplate
+from mobilepack.models.tokenizer import Tokenizer
 
 PROMPT = "prompt.txt"
 """How a message becomes the text that the model sees; `{message}` stands for the message."""
 
 _MESSAGE = "{message}"
-_TOKENIZERS = ("tokenizer.json", "tokenizer.model")  # what ExecuTorch's LLM runners read
+_JSON = "tokenizer.json"
+_TOKENIZERS = (_JSON, "tokenizer.model")  # what ExecuTorch's LLM runners read
 _ANDROID = ("xnnpack", "qnn")
 
 
@@ -46,14 +48,17 @@ def android_files(package: Package) -> Iterator[Mapping[str, Path]]:
 
 
 def prompt_template(package: Path) -> str | None:
-    """Return a first turn of the package's chat template around `{message}`, None without one.
+    """Return a first turn of the package's chat template around `{message}`.
+
+    Without a template it is the message behind the token that the tokenizer puts in front of plain
+    text, which ExecuTorch's LLM runners do not add; None where there is none of these.
 
     Raises:
         UsageError: The template is broken, or changes the message that it is given.
     """
     template = ChatTemplate.open(package)
     if template.plain:
-        return None
+        return _behind_bos(package)
     text = template.render([ChatMessage("user", _MESSAGE)])
     if _MESSAGE not in text:
         raise UsageError(
@@ -63,3 +68,13 @@ def prompt_template(package: Path) -> str | None:
             next=f"write {PROMPT} beside model.pte by hand, with {_MESSAGE} for the message",
         )
     return text
+
+
+def _behind_bos(package: Path) -> str | None:
+    if not (package / _JSON).is_file():  # SentencePiece reads no special token out of a text
+        return None
+    tokenizer = Tokenizer.open(package)
+    bos = tokenizer.bos_id
+    if bos is None or tokenizer.encode(_MESSAGE)[0] != bos:
+        return None
+    return tokenizer.decode([bos]) + _MESSAGE

@@ -10,12 +10,13 @@ from mobilepack.commands.exported import ExportedRun
 from mobilepack.commands.questions import Questions
 from mobilepack.contract.manifest import BuildPlan
 from mobilepack.contract.package import Package
-from mobilepack.contract.parity import Parity, ParityRow, Rung
+from mobilepack.contract.parity import Level, Parity, ParityRow, Rung
 from mobilepack.contract.reference import Reference, Rows, Variant
 from mobilepack.contract.run_result import RunResult
+from mobilepack.errors import RunFailedError
 from mobilepack.harness.base import Device, DeviceKind
 from mobilepack.metrics.checks import Checks
-from mobilepack.metrics.compare import not_run
+from mobilepack.metrics.compare import failed_row, not_run
 from mobilepack.metrics.ladder import Judge
 from mobilepack.metrics.tolerance import Limit, Limits, measured_floor
 from mobilepack.metrics.waterfall import Stood, Waterfall, budget_of
@@ -99,6 +100,24 @@ class Verdict:
             floor=judge.floor,
             rows=rows,
             levels=levels,
+        )
+
+    def broken(
+        self, exported: ExportedRun, host: Ran, device: Device, why: RunFailedError, utc: str
+    ) -> Parity:
+        """Return the verdict of a device whose run did not reach its end; see `parity`."""
+        rung = _RUNGS[device.kind]
+        above = self.parity(exported, host, host, utc)
+        row = failed_row(rung, _RUNGS[host.device.kind], "the whole ladder", str(why))
+        level = Level(rung=rung, where=device.id, status="failed", reason=str(why))
+        return above.model_copy(
+            update={
+                "device": device.id,
+                "passed": False,
+                "culprit": above.culprit or rung,
+                "rows": tuple(row if one.rung == rung else one for one in above.rows),
+                "levels": tuple(level if one.rung == rung else one for one in above.levels),
+            }
         )
 
     def judge(self, rung: Rung) -> Judge:

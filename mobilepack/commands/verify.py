@@ -16,9 +16,10 @@ from mobilepack.contract.reference import Reference
 from mobilepack.contract.run_folder import RunFolder, new_run_folder
 from mobilepack.contract.run_plan import RunPlan
 from mobilepack.contract.run_result import RunResult
-from mobilepack.errors import CheckFailedError, MissingError
+from mobilepack.errors import CheckFailedError, MissingError, RunFailedError
 from mobilepack.harness.base import Harness, Limits, OnProgress, silent
 from mobilepack.harness.host import HostHarness
+from mobilepack.harness.lease import BUSY
 from mobilepack.metrics.checks import Checks, plan_checks
 from mobilepack.metrics.ladder import Judge
 
@@ -115,7 +116,11 @@ def verify(
 
 
 class Ladder:
-    """One package's ladder; what its devices have in common is run once, for the first of them."""
+    """One package's ladder; what its devices have in common is run once, for the first of them.
+
+    Attributes:
+        broken: By device, the written verdict of a run there that did not reach its end.
+    """
 
     def __init__(
         self, path: Path, options: VerifyOptions = VerifyOptions(), *, host: Harness | None = None
@@ -143,6 +148,7 @@ class Ladder:
         self._lock = threading.Lock()
         self._exported: ExportedRun | None = None
         self._on_host: dict[str, RunResult] = {}
+        self.broken: dict[str, Parity] = {}
 
     @property
     def host_result(self) -> RunResult:
@@ -159,7 +165,7 @@ class Ladder:
         return Verdict(self.package, self.reference, self.checks, self.questions, *asked)
 
     def on(self, harness: Harness, on_progress: OnProgress = silent) -> VerifyResult:
-        """Climb down to one device; raises as `verify` does."""
+        """Climb down to one device; raises as `verify` does, after writing that its rung failed."""
         folder = new_run_folder(self.package.root, harness.device.id)
         folder.write("run_plan.json", self._plan_on(harness))
         here = harness if harness.device.kind == "host" else self._host
@@ -169,10 +175,18 @@ class Ladder:
         result = on_host
         if here is not harness:
             folder.write("host_result.json", on_host)
-            result = self._run(harness, folder, on_progress)
+            try:
+                result = self._run(harness, folder, on_progress)
+            except RunFailedError as err:
+                if err.code != BUSY:
+                    stages = (exported, Ran(here.device, on_host), harness.device, err)
+                    parity = self._verdict().broken(*stages, folder.utc)
+                    folder.write("parity.json", parity)
+                    self.broken[harness.device.id] = parity
+                raise
         folder.write("run_result.json", result)
-        stages = (exported, Ran(here.device, on_host), Ran(harness.device, result))
-        parity = self._verdict().parity(*stages, folder.utc)
+        ran = (exported, Ran(here.device, on_host), Ran(harness.device, result))
+        parity = self._verdict().parity(*ran, folder.utc)
         folder.write("parity.json", parity)
         return VerifyResult(parity, folder.path)
 

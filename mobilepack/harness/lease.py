@@ -16,6 +16,9 @@ from mobilepack.cache import cache_folder
 from mobilepack.contract.base import Contract
 from mobilepack.errors import MobilepackError, RunFailedError
 
+BUSY = "device-busy"
+"""Code of the error of one who found the device held: nothing of the run began."""
+
 _POLL_S = 0.1
 _GRACE_S = 0.5  # somebody may only be looking who holds it
 
@@ -91,7 +94,7 @@ def _take(file: IO[str], serial: str, wait_s: float) -> None:
     while _locked(file, fcntl.LOCK_EX):
         if time.monotonic() >= deadline:
             raise RunFailedError(
-                "device-busy",
+                BUSY,
                 f"{serial} is in use",
                 why=f"held by {_read(file) or 'somebody who is just starting'}",
                 next="wait for it (--wait SECONDS), or choose another device: mobilepack devices",

@@ -21,15 +21,17 @@ from mobilepack.harness.virtual.root import SUITE
 from mobilepack.process import Finished
 from tests.android_demo.conftest import DEMO, EXECUTORCH, POM, Kotlin, core, executorch, kotlin
 from tests.android_library.elf import carry
-from tests.harness.parts import provisioned, quantised
+from tests.harness.parts import fp32, provisioned, quantised
 from tests.harness.virtual.conftest import started
 from tests.provision import jars, npm_package
 
-__all__ = ["core", "executorch", "kotlin", "provisioned", "quantised"]
+__all__ = ["core", "executorch", "fp32", "kotlin", "provisioned", "quantised"]
 HERE = Path(__file__).parent
 PLACE = "/data/local/tmp/lab"
 JAVA = "/usr/lib/jvm/java-21-openjdk-arm64"
-# Imports that glibc has under the same name and with another meaning.
+# Imports that glibc has under the same name and with another meaning. Without sysconf's the library
+# counts no processors, makes no thread pool and aborts in fp32's attention, which asks for it:
+# "In function get_thread_count(), assert failed (threadpool_.get()): Invalid threadpool!".
 RENAMED = {
     name: f"bionic_{name}"
     for name in ("sysconf", "vfprintf", "fprintf", "fwrite", "fputs", "fputc", "fflush")

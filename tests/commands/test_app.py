@@ -14,6 +14,8 @@ import pytest
 from mobilepack.commands.app import AppOptions, android_app
 from mobilepack.commands.app_files import prompt_template
 from mobilepack.errors import UsageError
+from mobilepack.models.tokenizer import Tokenizer
+from mobilepack.models.zoo import embedded_path
 from tests.harness.parts import quantised
 
 __all__ = ["quantised"]
@@ -82,6 +84,25 @@ def test_a_package_becomes_the_app_s_assets(
     assert (assets / "model.pte").read_bytes() == program
     assert "{message}" in (assets / "prompt.txt").read_text()
     assert done.document["variant"] == "xnnpackDebug"
+
+
+def test_a_prompt_without_template_begins_with_the_token_that_runners_do_not_add(
+    tmp_path: Path,
+) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json", "config.json"):
+        source = embedded_path() / name
+        if source.is_file():
+            shutil.copy2(source, tmp_path)
+    config = tmp_path / "tokenizer_config.json"
+    settings = json.loads(config.read_text())
+    settings.pop("chat_template", None)
+    config.write_text(json.dumps(settings))
+    prompt = prompt_template(tmp_path)
+    assert prompt == "<|bos|>{message}"
+    tokenizer = Tokenizer.open(tmp_path)
+    for text in ("Once upon a time", " spaced", "äöü"):
+        ids = tokenizer.encode(prompt.replace("{message}", text), add_bos=False)
+        assert ids == tokenizer.encode(text)  # what the ladder's rungs run
 
 
 def test_the_prompt_is_the_template_s_first_turn(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from mobilepack.contract.run_plan import RunPlan, Teacher
 from mobilepack.contract.run_result import RunResult
 from mobilepack.errors import CheckFailedError, MissingError, RunFailedError, UsageError
 from mobilepack.harness.base import Device, Progress
+from mobilepack.harness.lease import BUSY
 from mobilepack.harness.runner import Logits, TokenArray
 from mobilepack.testing import FakeHarness, ToyModel
 from tests.packages import toy_package
@@ -75,6 +76,34 @@ def test_a_device_that_differs_from_this_machine_is_the_culprit(tmp_path: Path) 
     result = verify(package, harness=harness, host=FakeHarness())
     assert result.parity.culprit == "program on device"
     assert result.parity.rows[-2].status == "failed"
+
+
+def test_a_run_that_breaks_on_a_device_is_a_failed_rung_that_is_written(tmp_path: Path) -> None:
+    package = toy_package(tmp_path / "p")
+    died = RunFailedError("runtime-died", "the run died", why="SIGKILL", next="read the log")
+    harness = FakeHarness(device=Device("usb:1", "phone", "device"), error=died)
+    with pytest.raises(RunFailedError, match="SIGKILL"):
+        verify(package, harness=harness, host=FakeHarness())
+    (written,) = package.glob("runs/usb_1/*/parity.json")
+    parity = Parity.read(written)
+    assert (parity.passed, parity.culprit, parity.device) == (False, "program on device", "usb:1")
+    failed = [(row.rung, row.reason) for row in parity.rows if row.status == "failed"]
+    assert failed == [("program on device", "the run died: SIGKILL")]
+    levels = {level.rung: level for level in parity.levels}
+    assert levels["program on host"].losses
+    assert (levels["program on device"].status, levels["program on device"].where) == (
+        "failed",
+        "usb:1",
+    )
+
+
+def test_a_device_that_somebody_holds_has_no_verdict(tmp_path: Path) -> None:
+    package = toy_package(tmp_path / "p")
+    busy = RunFailedError(BUSY, "it is in use", why="held", next="wait")
+    harness = FakeHarness(device=Device("usb:1", "phone", "device"), error=busy)
+    with pytest.raises(RunFailedError, match="in use"):
+        verify(package, harness=harness, host=FakeHarness())
+    assert not list(package.glob("runs/usb_1/*/parity.json"))
 
 
 def test_a_wrong_program_fails_after_the_results_are_written(tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from mobilepack.contract.run_plan import RunPlan
 from mobilepack.contract.run_result import RunResult
-from mobilepack.errors import MissingError, RunFailedError
+from mobilepack.errors import MissingError, RunFailedError, UsageError
 from mobilepack.harness.android.adb import Adb
 from mobilepack.harness.android.app_folder import AppFolder
 from mobilepack.harness.android.conditions import read_conditions
+from mobilepack.harness.android.cores import ALL, checked
 from mobilepack.harness.android.gates import Gate
 from mobilepack.harness.android.harness import AdbHarness, with_conditions
 from mobilepack.harness.android.instrument import OK, Said
@@ -27,6 +28,7 @@ APP_ID = "mobilepack.demo"
 INSTRUMENTATION = "mobilepack.demo.PlanInstrumentation"
 _PLAN, _RESULT = "files/run_plan.json", "files/run_result.json"
 _RESULT_S = 300.0
+_UNPINNED = {"cores": ALL, "cores_by": "the system's scheduler: an app is not pinned"}
 _EXIT_S = 30.0
 
 
@@ -52,6 +54,20 @@ class AppHarness(AdbHarness):
         found = super().device
         return Device(PREFIX + found.id, f"{found.name}, in the app", found.kind)
 
+    def keep_on(self, cores: str) -> None:
+        """Leave the app's threads where the system puts them.
+
+        Raises:
+            UsageError: Cores are asked for: only an app itself, or root, may move its threads.
+        """
+        if checked(cores) != ALL:
+            raise UsageError(
+                "cores-in-app",
+                f"cannot keep {self._app.app_id} on the cores {cores}",
+                why="adb's user may not move an app's threads",
+                next=f"leave --cores out, or take the native runner: -d {self._adb.serial}",
+            )
+
     def _carried_out(
         self,
         package: Path,
@@ -70,7 +86,7 @@ class AppHarness(AdbHarness):
             self._app.put(local, _PLAN)
         self._app.run_as(["rm", "-f", _RESULT])
         gated = self._fit(watching.on_progress, len(plan.items))
-        before = gated | read_conditions(self._adb, "_before")
+        before = gated | _UNPINNED | read_conditions(self._adb, "_before")
         self._instrument(watching)
         result = self._result(hashlib.sha256(there.to_json().encode()).hexdigest())
         return with_conditions(result, before | read_conditions(self._adb, "_after"))

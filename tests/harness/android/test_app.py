@@ -15,7 +15,7 @@ import pytest
 
 from mobilepack.commands.devices import AdbServer, harnesses
 from mobilepack.contract.run_plan import RunPlan, Teacher
-from mobilepack.errors import MissingError, RunFailedError
+from mobilepack.errors import MissingError, RunFailedError, UsageError
 from mobilepack.harness.android.adb import Adb
 from mobilepack.harness.android.app import AppHarness
 from mobilepack.harness.android.harness import AdbHarness
@@ -102,6 +102,19 @@ class TestOnAPhone:
         (app,) = harnesses([f"app:{phone.serial}"], AdbServer(port=server.port), purpose="test")
         assert app.device.id == f"app:{phone.serial}"
         check(app, quantised, "model.pte", tmp_path / "log.txt")
+
+    def test_an_app_is_not_kept_on_cores_and_says_so(
+        self, server: Adb, phone: FakePhone, quantised: Path, tmp_path: Path
+    ) -> None:
+        name, adb_server = f"app:{phone.serial}", AdbServer(port=server.port)
+        with pytest.raises(UsageError) as failure:
+            harnesses([name], adb_server, purpose="test", cores="big")
+        assert failure.value.code == "cores-in-app"
+        phone.disk.program("instrument", AM.format(runner=built_runner("x86_64") / RUNNER))
+        (app,) = harnesses([name], adb_server, purpose="test")
+        found = app.run(quantised, PLAN, log=tmp_path / "log").environment.conditions
+        assert found["cores"] == "all"
+        assert "not pinned" in found["cores_by"]
 
     @pytest.mark.parametrize(
         ("text", "code", "why"),

@@ -68,7 +68,7 @@ Round one_round(const Item& item, const std::vector<int64_t>& ids, Program& prog
   return round;
 }
 
-Timing time(const Item& item, Program& program, Frequencies& frequencies) {
+Timing time(const Item& item, Program& program, Outcome& seen) {
   std::vector<int64_t> ids;
   for (int64_t p = 0; p < item.positions(); ++p) {
     ids.push_back(item.token_ids[static_cast<size_t>(p) % item.token_ids.size()]);
@@ -82,7 +82,8 @@ Timing time(const Item& item, Program& program, Frequencies& frequencies) {
     if (item.n_depth > 0) program.prefill(ids.data(), static_cast<size_t>(item.n_depth), 0);
     Round round = one_round(item, ids, program);
     if (number < item.warmups) continue;
-    frequencies.sample();  // right after the load, outside the clock
+    seen.frequencies.sample();  // right after the load, outside the clock
+    seen.temperatures.sample();
     if (item.n_prompt > 0) timing.prefill_ns.push_back(round.prompt_ns);
     timing.decode_ns.push_back(std::move(round.token_ns));
   }
@@ -114,7 +115,7 @@ Outcome run_items(const Plan& plan, Program& program,
     } else if (item.kind == Kind::generate) {
       one.generated.emplace_back(item.name, generate(item, program));
     } else {
-      one.timings.emplace_back(item.name, time(item, program, all.frequencies));
+      one.timings.emplace_back(item.name, time(item, program, all));
     }
     finished(item.name, one);
     append(all.rows, one.rows);

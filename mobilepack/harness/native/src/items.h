@@ -29,7 +29,8 @@ struct Outcome {
   std::vector<std::pair<std::string, Row>> rows;
   std::vector<std::pair<std::string, Generated>> generated;
   std::vector<std::pair<std::string, Timing>> timings;
-  Frequencies frequencies;  // of timed items
+  Frequencies frequencies;    // of timed items
+  Temperatures temperatures;  // likewise
 };
 
 // Nanoseconds of a monotonic clock.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <vector>
@@ -12,6 +13,8 @@ namespace mobilepack {
 namespace {
 
 constexpr const char* kUnknown = "unknown";
+constexpr int64_t kColdest = 1000, kHottest = 150000;  // millidegrees Celsius
+constexpr size_t kZones = 8;                           // a Snapdragon has about a hundred
 
 std::string first_line(const std::string& path) {
   std::ifstream file(path);
@@ -116,6 +119,39 @@ std::map<std::string, std::string> conditions(const std::string& suffix) {
   found["memory_available_bytes" + suffix] = available > 0 ? std::to_string(available) : kUnknown;
   if (suffix == "_before") found["governor"] = known(said_of(0, "cpufreq/scaling_governor"));
   return found;
+}
+
+void Temperatures::sample() {
+  std::error_code error;
+  std::filesystem::directory_iterator entry(folder_, error);
+  for (; !error && entry != std::filesystem::end(entry); entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    if (name.rfind("thermal_zone", 0) != 0) continue;
+    const std::string told = first_line((entry->path() / "temp").string());
+    const int64_t millidegrees = std::atoll(told.c_str());
+    // Zones that are off say 0, -40 °C or nothing, and some hold volts or percent.
+    if (millidegrees < kColdest || millidegrees > kHottest) continue;
+    const std::string type = first_line((entry->path() / "type").string());
+    const std::string& key = type.empty() ? name : type;
+    auto& [least, most] = range_.try_emplace(key, millidegrees, millidegrees).first->second;
+    least = std::min(least, millidegrees);
+    most = std::max(most, millidegrees);
+  }
+}
+
+std::string Temperatures::said() const {
+  std::vector<std::pair<std::string, std::pair<int64_t, int64_t>>> zones(range_.begin(),
+                                                                         range_.end());
+  std::stable_sort(zones.begin(), zones.end(), [](const auto& a, const auto& b) {
+    return a.second.second > b.second.second;
+  });
+  if (zones.size() > kZones) zones.resize(kZones);
+  std::ostringstream text;
+  for (const auto& [name, range] : zones) {
+    text << (text.tellp() > 0 ? "; " : "") << name << "=" << static_cast<double>(range.first) / 1000
+         << ".." << static_cast<double>(range.second) / 1000;
+  }
+  return known(text.str());
 }
 
 void Frequencies::sample() {

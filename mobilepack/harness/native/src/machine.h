@@ -18,6 +18,18 @@ std::string cpu_name();
 // is "unknown".
 std::map<std::string, std::string> conditions(const std::string& suffix);
 
+// Lowest and highest temperature of the kernel's thermal zones, looked at between timed rounds.
+class Temperatures {
+ public:
+  explicit Temperatures(std::string folder = "/sys/class/thermal") : folder_(std::move(folder)) {}
+  void sample();
+  std::string said() const;  // `cpu-1-3=41.2..55` in °C, the hottest zones first, or "unknown"
+
+ private:
+  std::string folder_;
+  std::map<std::string, std::pair<int64_t, int64_t>> range_;  // millidegrees, by the zone's type
+};
+
 // Lowest and highest frequency of each core, looked at between timed rounds.
 class Frequencies {
  public:

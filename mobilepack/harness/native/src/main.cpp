@@ -94,6 +94,7 @@ void run(const std::string& package, const std::string& plan_path, const std::st
   facts.peak_bytes = peak_resident_bytes();
   facts.conditions.merge(conditions("_after"));
   facts.conditions["frequencies_khz_during"] = outcome.frequencies.said();
+  facts.conditions["temperatures_c_during"] = outcome.temperatures.said();
   write_whole(result_path, result_json(plan, outcome, facts));
 }
 
