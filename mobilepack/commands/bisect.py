@@ -172,6 +172,7 @@ class Bisection:
             mapped=fake_quantise_activations if probe.quantisation.group else lambda x: x,
             head_dim=dims[0] if dims else 0,
             group=probe.block,
+            limits=probe.limits(node),
         )
 
 
@@ -190,7 +191,7 @@ class _Watch:
     ) -> None:
         from mobilepack.models.exported_session import ExportedSession
 
-        self._group, self._before = group, before
+        self._probe, self._group, self._before = probe, group, before
         self._outside = {i for n in group.nodes for i in value_inputs(n, before)}
         every = frozenset(range(len(calls)))
         wanted = [n for n in (*self._outside, *group.nodes) if probe.readable(n)]
@@ -221,6 +222,8 @@ class _Watch:
             made = ran.compute(node)
             found = self._values.get(node, {}).get(number)
             if found is not None:
+                held = self._probe.limits(node)
+                made = made if held is None else made.clamp(*held)
                 given = tuple(known[i] for i in inputs)
                 one = Observation(call.item, call.start, given, found, made.reshape(found.shape))
                 self.seen.setdefault(node, []).append((number, one))

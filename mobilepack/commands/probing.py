@@ -130,6 +130,10 @@ class GraphProbe(ABC):
         """
         return True
 
+    def limits(self, node: Node) -> tuple[float, float] | None:
+        """Return the least and largest number that a node's encoding holds, None without one."""
+        return None
+
     def differences(self) -> list[tuple[str, Node | None]]:
         """Return where the program is built otherwise than a fresh lowering."""
         return []

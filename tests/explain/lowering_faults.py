@@ -24,65 +24,72 @@ def plant(patch: Any, name: str, folder: Path) -> None:
     patch.setenv(VARIABLE, name)
 
 
-def _constants(change: dict[str, Any]) -> None:
-    from mobilepack.backends.qnn.constants import Constants
+def _compiled(change: dict[str, Any]) -> None:
+    """Change what the compiler is given; the reference of a quantised program stays right."""
+    from mobilepack.backends.qnn.contexts import FloatOperands, IntegerOperands
 
-    read = Constants.read
+    def changed(plain: Any) -> Any:
+        def given(self: Any, tensor: Any) -> Any:
+            found = plain(self, tensor)
+            return change[tensor.name](found) if tensor.name in change else found
 
-    def changed(self: Constants, tensor: Any) -> Any:
-        found = read(self, tensor)
-        return change[tensor.name](found) if tensor.name in change else found
+        return given
 
-    Constants.read = changed  # type: ignore[method-assign]
+    for kind in (FloatOperands, IntegerOperands):
+        for method in ("matrix", "constant"):
+            setattr(kind, method, changed(getattr(kind, method)))
 
 
 def _transposed() -> None:
-    _constants({"layers.0.o.weight": lambda w: w.t().contiguous()})
+    _compiled({"layers.0.o.weight": lambda w: w.T.copy()})
 
 
 def _swapped() -> None:
-    _constants({"layers.1.q.weight": lambda w: w.view(4, 16, -1)[[0, 3, 2, 1]].reshape(w.shape)})
+    """Let the heads 1 and 3 of four change places."""
+    from dataclasses import replace
+
+    import torch
+
+    order = torch.arange(64).view(4, 16)[[0, 3, 2, 1]].flatten()
+
+    def swapped(matrix: Any) -> Any:
+        integers, scales = matrix.integers[:, order], matrix.scales[order]
+        return replace(matrix, integers=integers.contiguous(), scales=scales)
+
+    _compiled({"layers.1.q.weight": swapped})
 
 
 def _squeezed() -> None:
     """Every fourth of an angle, as a rotation that is scaled by 4."""
-    import torch
+    import numpy as np
 
     def angles(table: Any) -> Any:
         half = table.shape[1]
-        frequencies = 10000.0 ** (-torch.arange(half) / half)
-        return torch.arange(len(table))[:, None] / 4 * frequencies
+        frequencies = 10000.0 ** (-np.arange(half) / half)
+        return np.arange(len(table))[:, None] / 4 * frequencies
 
-    _constants(
+    _compiled(
         {
-            "tables.cos_0": lambda t: angles(t).cos(),
-            "tables.sin_0": lambda t: angles(t).sin(),
+            "tables.cos_0": lambda t: np.cos(angles(t)).astype(np.float32),
+            "tables.sin_0": lambda t: np.sin(angles(t)).astype(np.float32),
         }
     )
 
 
 def _scaled(row: int, block: int | None) -> None:
-    """Multiply the scale of a row, or of a block of it, of `layers.0.up` as it is compiled."""
+    """Let a row have 16 times its scale, or a block of it the least there is."""
     from dataclasses import replace
 
-    from mobilepack.backends.qnn.contexts import IntegerOperands
+    def scaled(matrix: Any) -> Any:
+        if block is None:
+            scales = matrix.scales.clone()
+            scales[row] *= 16
+            return replace(matrix, scales=scales)
+        blocks = matrix.block_scales.clone()
+        blocks[row, block] = 1
+        return replace(matrix, block_scales=blocks)
 
-    plain = IntegerOperands.matrix
-
-    def scaled(self: IntegerOperands, tensor: Any) -> Any:
-        found = plain(self, tensor)
-        if tensor.name != "layers.0.up.weight" or isinstance(found, type(None)):
-            return found
-        if block is not None:
-            blocks = found.block_scales.clone()
-            blocks[row] = 1
-            blocks[row, block] = 16
-            return replace(found, block_scales=blocks)
-        scales = found.scales.clone()
-        scales[row] *= 16
-        return replace(found, scales=scales)
-
-    IntegerOperands.matrix = scaled  # type: ignore[method-assign]
+    _compiled({"layers.0.up.weight": scaled})
 
 
 def _sees_ahead() -> None:
