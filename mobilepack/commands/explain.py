@@ -114,7 +114,8 @@ class _Explainer:
         # where verify failed though no layer stands out, every layer is looked at, one by one
         groups = node_groups(probe.exported)
         # a small fault shows in the layer after it: the one before is held against its own inputs
-        near = range(len(groups)) if index is None else range(max(0, index - 1), index + 1)
+        first = 0 if index is None or probe.every else max(0, index - 1)
+        near = range(first, len(groups) if index is None else index + 1)
         bisection.closer(near)
         if probe.only_states and index and bisection.all_states_wrong(index):
             return self._between(bisection, groups[index - 1].name, groups[index].name)

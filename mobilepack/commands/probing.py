@@ -84,10 +84,12 @@ class GraphProbe(ABC):
         quantisation: How eager PyTorch must round to be its equal.
         probes: Runs so far.
         only_states: Whether nothing of a layer can be read but its keys and values.
+        every: Whether a layer's limit is too wide to tell that those before it are right.
         block: Columns of a weight that share a scale; 0 without.
     """
 
     only_states = False
+    every = False
 
     def __init__(
         self,
