@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -123,6 +123,14 @@ class Bisection:
                     return Culprit(groups[index], node, number, error, evidence, unread)
         return None
 
+    def closer(self, indices: Iterable[int]) -> bool:
+        """Look closer at some layers; see `GraphProbe.closer`."""
+        groups = node_groups(self.probe.exported)
+        inside = [node for index in indices for node in groups[index].nodes]
+        every = [node for group in groups for node in group.nodes]
+        outside = {i for node in inside for i in value_inputs(node, every)}
+        return self.probe.closer(list(dict.fromkeys([*outside, *inside])), self.calls)
+
     def all_states_wrong(self, index: int) -> bool:
         """Tell whether every value of a layer that can be read diverges in the wrong call."""
         group = node_groups(self.probe.exported)[index]
@@ -154,7 +162,6 @@ class Bisection:
             if name and not name.startswith("caches.")
         }
         dims = [fixed(arguments(n)[3], 3) for n in group.nodes if operator_name(n) == "attention"]
-        group_size = probe.quantisation.group
         linear = operator_name(node) == "linear"
         session = ExportedSession(probe.exported, weights, tables, probe.quantisation)
         return Evidence(
@@ -162,9 +169,10 @@ class Bisection:
             observations=tuple(observations),
             constants=constants,
             weight=session.weight(used[1]) if linear else None,
-            mapped=fake_quantise_activations if group_size else lambda x: x,
+            mapped=fake_quantise_activations if probe.quantisation.group else lambda x: x,
             head_dim=dims[0] if dims else 0,
-            group=group_size,
+            group=probe.block,
+            limits=probe.limits(node),
         )
 
 
@@ -183,7 +191,7 @@ class _Watch:
     ) -> None:
         from mobilepack.models.exported_session import ExportedSession
 
-        self._group, self._before = group, before
+        self._probe, self._group, self._before = probe, group, before
         self._outside = {i for n in group.nodes for i in value_inputs(n, before)}
         every = frozenset(range(len(calls)))
         wanted = [n for n in (*self._outside, *group.nodes) if probe.readable(n)]
@@ -214,6 +222,8 @@ class _Watch:
             made = ran.compute(node)
             found = self._values.get(node, {}).get(number)
             if found is not None:
+                held = self._probe.limits(node)
+                made = made if held is None else made.clamp(*held)
                 given = tuple(known[i] for i in inputs)
                 one = Observation(call.item, call.start, given, found, made.reshape(found.shape))
                 self.seen.setdefault(node, []).append((number, one))

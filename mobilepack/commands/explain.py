@@ -69,9 +69,14 @@ class _Explainer:
 
     def _of_rung(self, model: LoadedModel) -> Explanation:
         culprit = self._parity.culprit
+        backend = self._ladder.package.manifest.plan.backend
         if culprit == "eager quantised":
             from mobilepack.commands.explain_eager import quantisation_loss
 
+            # of QNN the build's own arithmetic is that rung, faults of its weights and tables too
+            inside = self._inside(model) if backend == "qnn" else None
+            if inside is not None and inside.outcome == "found":
+                return inside
             return quantisation_loss(self._ladder, model, self._blank())
         if culprit == "exported":
             return self._blank().model_copy(
@@ -86,10 +91,13 @@ class _Explainer:
         if culprit in ("program on device", "program on emulated arm64"):
             return self._of_device()
         plan = self._ladder.package.manifest.plan
-        if plan.backend not in ("xnnpack", "coreml", "qnn"):
-            return self._not_run(f"nothing reads what happens inside a program for {plan.backend}")
-        if plan.backend == "xnnpack" and plan.lowering != "fast":
+        if backend not in ("xnnpack", "coreml", "qnn"):
+            return self._not_run(f"nothing reads what happens inside a program for {backend}")
+        if backend in ("xnnpack", "qnn") and plan.lowering != "fast":
             return self._not_run("ExecuTorch's own lowering keeps no record of what lies where")
+        return self._inside(model)
+
+    def _inside(self, model: LoadedModel) -> Explanation:
         with tempfile.TemporaryDirectory(prefix="mobilepack-explain-") as folder:
             probe = _probe(self._ladder.package, model, Path(folder))
             try:
@@ -105,15 +113,19 @@ class _Explainer:
             return self._passed(bisection, index)
         # where verify failed though no layer stands out, every layer is looked at, one by one
         groups = node_groups(probe.exported)
+        # a small fault shows in the layer after it: the one before is held against its own inputs
+        first = 0 if index is None or probe.every else max(0, index - 1)
+        near = range(first, len(groups) if index is None else index + 1)
+        bisection.closer(near)
         if probe.only_states and index and bisection.all_states_wrong(index):
             return self._between(bisection, groups[index - 1].name, groups[index].name)
-        # a small fault shows in the layer after it: the one before is held against its own inputs
-        near = range(max(0, (index or 0) - 1), (index or 0) + 1)
-        for one in near if index is not None else range(len(groups)):
+        for one in near:
             found = bisection.culprit(one)
             if found is not None:
                 return self._found(bisection, found)
         reason = "every operator computes what its own inputs give, and roundings add up"
+        if probe.only_states:
+            reason = "the keys and values are what their own inputs give"
         if index is not None:
             reason = f"the result of {groups[index].name} diverges, though {reason}"
         return self._blank(bisection).model_copy(update={"reason": reason})
@@ -132,6 +144,8 @@ class _Explainer:
     def _between(self, bisection: Bisection, before: str, after: str) -> Explanation:
         """Name what lies between the keys and values of two layers."""
         what = "logits" if after == "head" else "keys and values"
+        differences = _told(bisection.probe.differences())
+        known = "; ".join(differences) or "it was not made of these graphs and weights"
         return self._blank(bisection).model_copy(
             update={
                 "outcome": "found",
@@ -141,11 +155,12 @@ class _Explainer:
                 "call": str(bisection.calls[bisection.wrong]),
                 "error": min(bisection.growth[after].error, 1e300),
                 "cause": "between-states",
+                "differences": differences,
                 "text": f"the keys and values of {before} are right and the {what} of {after} are"
                 " wrong, so what lies between them is: the attention, its output map, the"
-                " feed-forward, or a norm",
-                "remedy": "build the same model with --target xnnpack: there every operator can be"
-                " read; if that passes, the delegate computes it otherwise",
+                " feed-forward, or a norm; its program is another one than this version of"
+                f" mobilepack makes ({known}), so nothing else of it can be read",
+                "remedy": "build the package again from its checkpoint with this version",
             }
         )
 
@@ -226,7 +241,7 @@ def _probe(package: Package, model: LoadedModel, folder: Path) -> GraphProbe:
 
         return MilProbe(package, model)
     if backend == "qnn":
-        from mobilepack.commands.probing_static import QnnProbe
+        from mobilepack.commands.probing_qnn import QnnProbe
 
         return QnnProbe(package, model, folder)
     return ProgramProbe(package, model, folder)

@@ -73,11 +73,6 @@ the embedded model; a layer's limit is its own noise."""
 HALF = Tolerances(6e-3, {"attention": 6e-3}, 4e-3)
 """Half precision: 11 bits (5e-4) per operation and some ten operations; a layer's result was 1.7e-3
 off after eight layers of the embedded model, an operator's 1e-3."""
-EMULATED = Tolerances(3e-2, {}, 3e-2)
-"""Half precision on the HTP, whose sums are in half precision too: 6e-3 after three layers of a
-random model, in its emulator (QNN 2.49)."""
-COARSE = Tolerances(0.35, {}, 0.35)
-"""16a4w and 16a8w, whose rounded weights only the build knew: eager fp32 is all there is."""
 
 
 class GraphProbe(ABC):
@@ -89,9 +84,12 @@ class GraphProbe(ABC):
         quantisation: How eager PyTorch must round to be its equal.
         probes: Runs so far.
         only_states: Whether nothing of a layer can be read but its keys and values.
+        every: Whether a layer's limit is too wide to tell that those before it are right.
+        block: Columns of a weight that share a scale; 0 without.
     """
 
     only_states = False
+    every = False
 
     def __init__(
         self,
@@ -108,6 +106,7 @@ class GraphProbe(ABC):
         self.quantisation, self.tolerances = quantisation, tolerances
         self.exported = export_decoder(model.spec, plan.max_seq_len, plan.prefill_chunk)
         self.tables = make_tables(model.spec, plan.max_seq_len)
+        self.block = quantisation.group
         self.probes = 0
 
     @abstractmethod
@@ -120,6 +119,22 @@ class GraphProbe(ABC):
 
         A node whose value the program does not hold anywhere is left out.
         """
+
+    def closer(self, nodes: Collection[Node], calls: Sequence[Call]) -> bool:
+        """Make more nodes readable, where that takes a run of its own.
+
+        Args:
+            nodes: Those of some layers.
+            calls: In which they are going to be read.
+
+        Returns:
+            Whether what can be read is the package's own.
+        """
+        return True
+
+    def limits(self, node: Node) -> tuple[float, float] | None:
+        """Return the least and largest number that a node's encoding holds, None without one."""
+        return None
 
     def differences(self) -> list[tuple[str, Node | None]]:
         """Return where the program is built otherwise than a fresh lowering."""

@@ -1,18 +1,16 @@
-"""Read intermediate values of programs in the static form: Core ML's and QNN's."""
+"""Read intermediate values of Core ML programs, in the MIL interpreter."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from mobilepack.commands.probing import COARSE, EMULATED, HALF, Call, GraphProbe, Values
+from mobilepack.commands.probing import HALF, Call, GraphProbe, Values
 from mobilepack.contract.package import Package
-from mobilepack.harness.tapping import TapCall, TapRunner
 from mobilepack.models.graph import arguments, operators, parameter_names
 from mobilepack.models.streaming import FP32
 from mobilepack.models.weights import LoadedModel
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     from mobilepack.mil.program import Operation, Program
 
 _LINEAR = torch.ops.aten.linear.default
-_ATTENTION = torch.ops.mobilepack.attention.default
 _WEIGHTS = {"conv": ("x", "weight"), "linear": ("x", "weight"), "matmul": ("x", "y")}
 
 
@@ -121,66 +118,3 @@ def _by_token(value: torch.Tensor, count: int, node: Node) -> torch.Tensor:
     rows = value.reshape(-1, value.shape[-1])
     one_token = len(node.meta["val"].shape) == 2
     return rows[-1:] if one_token else rows[-count:].unsqueeze(0)
-
-
-class QnnProbe(GraphProbe):
-    """Takes the keys, values and logits that a QNN program gives anyway, from the HTP emulator."""
-
-    only_states = True
-
-    def __init__(self, package: Package, model: LoadedModel, folder: Path) -> None:
-        """Open the package's program.
-
-        Args:
-            package: For QNN.
-            model: What it was built from.
-            folder: For the log.
-        """
-        from mobilepack.harness.host import environment
-
-        plan = package.manifest.plan
-        half = plan.recipe.linear == "fp16"
-        super().__init__(model, plan, FP32, EMULATED if half else COARSE)
-        self._package = package
-        self._runner = TapRunner(folder / "taps.log", env=environment(package.root))
-        nodes = operators(self.exported)
-        attentions = [node for node in nodes if node.target is _ATTENTION]
-        self._names: dict[Node, str] = {nodes[-1]: "logits"}
-        for index, node in enumerate(attentions):
-            _, key, value = arguments(node)[:3]
-            self._names |= {key: f"k_{index}", value: f"v_{index}"}
-
-    def readable(self, node: Node) -> bool:
-        """Tell whether a node is an output of the program."""
-        return node in self._names
-
-    def read(self, nodes: Sequence[Node], calls: Sequence[Call], keep: frozenset[int]) -> Values:
-        """See `GraphProbe.read`."""
-        from mobilepack.models.static_session import decoded
-
-        self.probes += 1
-        asked = [TapCall(c.ids[c.start : c.end], c.start, n in keep) for n, c in enumerate(calls)]
-        outputs = self._runner.run(self._package.program, asked, package=self._package.root)
-        specs = self._package.manifest.methods[1].outputs
-        order = {spec.name: index for index, spec in enumerate(specs)}
-        values: Values = {}
-        for number, arrays in outputs.items():
-            count = calls[number].end - calls[number].start
-            for node in (node for node in nodes if node in self._names):
-                name = self._names[node]
-                spec = specs[order[name]]
-                found = torch.from_numpy(decoded(arrays[order[name]], spec.encoding))
-                values.setdefault(node, {})[number] = _outside(found, name, count)
-        return values
-
-    def close(self) -> None:
-        """End the child."""
-        self._runner.__exit__(None, None, None)
-
-
-def _outside(value: torch.Tensor, name: str, count: int) -> torch.Tensor:
-    """Return keys `[1, heads, channels, T]` and values `[1, heads, T, channels]` token by token."""
-    if name == "logits":
-        return value.reshape(1, -1)
-    by_token = value[0].permute(2, 0, 1) if name.startswith("k_") else value[0].permute(1, 0, 2)
-    return by_token.flatten(1)[-count:].unsqueeze(0)

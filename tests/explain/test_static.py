@@ -135,17 +135,3 @@ def test_a_saturated_fp16_activation_is_named(tmp_path: Path) -> None:
     assert (found.layer, found.operator) == ("layers.1", "linear"), found
     assert (found.parameter, found.cause) == ("layers.1.up.weight", "fp16-saturation")
     assert "65504" in found.text
-
-
-@pytest.mark.sdk
-def test_a_fault_in_a_qnn_program_is_named_by_its_layer(tmp_path: Path) -> None:
-    packages = {
-        name: _build(_checkpoint(tmp_path / name / "model", change), tmp_path / name / "out", "qnn")
-        for name, change in (("good", _same), ("other", _transposed))
-    }
-    _, clean = _explained(packages["good"])
-    assert (clean.outcome, clean.cause) == ("no divergence", ""), clean
-    result, found = _explained(_with_program_of(*packages.values(), tmp_path / "bad"))
-    assert not result.parity.passed
-    assert (found.outcome, found.layer, found.cause) == ("found", "layers.1", "between-states")
-    assert "keys and values of layers.2 are wrong" in found.text

@@ -18,6 +18,9 @@ from mobilepack.contract.manifest import Encoding
 
 Range = tuple[float, float]
 
+HEAD = "head.weight"
+"""The matrix that has 8 bits whatever the recipe says."""
+
 _LEAST_WIDTH = 1e-4
 """Of a range: below it a scale would be nothing but noise (ExecuTorch's least, at 16 bits)."""
 

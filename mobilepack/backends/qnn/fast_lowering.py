@@ -15,7 +15,7 @@ from mobilepack.backends.qnn.assemble import Operands
 from mobilepack.backends.qnn.compile import Options
 from mobilepack.backends.qnn.constants import Constants, QuantisedConstants
 from mobilepack.backends.qnn.contexts import FloatOperands, IntegerOperands
-from mobilepack.backends.qnn.encodings import Codes, Coding, Range, code_of
+from mobilepack.backends.qnn.encodings import HEAD, Codes, Coding, Range, code_of
 from mobilepack.backends.qnn.fake_quantised import FakeQuantised
 from mobilepack.backends.qnn.fast_rows import decoding, fake_quantised_rows
 from mobilepack.backends.qnn.graph import Graph
@@ -74,7 +74,7 @@ def _quantised(  # noqa: PLR0913  what `lower` has in hand
     )  # fmt: skip
     codes = Codes(groups, ranges, coding)
     bits: Literal[4, 8] = 4 if request.precision == "16a4w" else 8
-    integers = QuantisedConstants(constants, frozenset({"head.weight"}), bits, request.block)
+    integers = QuantisedConstants(constants, frozenset({HEAD}), bits, request.block)
     plain = _methods(request, graphs)
     rows, greedy = fake_quantised_rows(
         request,

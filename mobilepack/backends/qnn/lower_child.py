@@ -25,7 +25,11 @@ def main(argv: list[str]) -> int:
     tell = _own_stdout()
     torch.set_num_threads(1)
     request = LowerRequest.load(Path(argv[0]))
-    if request.lowering == "fast":
+    if request.taps is not None:
+        from mobilepack.backends.qnn.tapped_lowering import lower_tapped
+
+        result = lower_tapped(request, tell)
+    elif request.lowering == "fast":
         from mobilepack.backends.qnn.fast_lowering import lower
 
         result = lower(request, tell)

@@ -42,6 +42,19 @@ class _Pickled:
 
 
 @dataclass(frozen=True, slots=True)
+class Taps:
+    """A program that is made again, to be looked into.
+
+    Attributes:
+        names: Of the tensors that become outputs as well.
+        ranges: As the build calibrated them; empty for half precision.
+    """
+
+    names: tuple[str, ...]
+    ranges: dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True)
 class LowerRequest(_Pickled):
     """A model to be lowered.
 
@@ -57,6 +70,8 @@ class LowerRequest(_Pickled):
         block: Inputs that share a scale in 4-bit matrices, 0 for one scale per output.
         passages: Sequences whose logits the fake-quantised model is asked for.
         out: Where the program goes.
+        taps: Makes the emulator's program only, with more outputs; nothing is calibrated or
+            computed in eager torch.
     """
 
     spec: DecoderSpec
@@ -75,6 +90,7 @@ class LowerRequest(_Pickled):
     context_limit_bytes: int = 4 * 10**9
     phone_out: Path | None = None
     block: int = 0
+    taps: Taps | None = None
 
 
 @dataclass(frozen=True, slots=True)

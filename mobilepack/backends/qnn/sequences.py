@@ -15,7 +15,7 @@ from mobilepack.backends.qnn.constants import Constants
 from mobilepack.backends.qnn.encodings import Groups, Range, Ranges
 from mobilepack.backends.qnn.evaluate import Case, evaluate
 from mobilepack.backends.qnn.graph import MOVES, Graph, Step, with_caches_rounded
-from mobilepack.backends.qnn.trace import trace
+from mobilepack.backends.qnn.trace import Watcher, trace
 from mobilepack.models.operators_static import Heads
 from mobilepack.models.spec import DecoderSpec
 from mobilepack.models.static import (
@@ -44,15 +44,17 @@ class Tracer:
     heads: Heads
     quantised: bool
 
-    def graph(self, tokens: int, past: int, *, every: bool = False) -> Graph:
-        """Return the graph of calls of one length."""
+    def graph(
+        self, tokens: int, past: int, *, every: bool = False, watcher: Watcher | None = None
+    ) -> Graph:
+        """Return the graph of calls of one length; see `trace`."""
         shape = StaticShape(
             tokens, self.max_seq_len, past, linear="linear", heads=self.heads, every=every
         )
         with torch.device("meta"):
             decoder = StaticDecoder(self.spec, shape).eval()
         caches = cache_names(self.spec)
-        graph = trace(decoder, input_names(self.spec), ("logits", *caches))
+        graph = trace(decoder, input_names(self.spec), ("logits", *caches), watcher)
         return with_caches_rounded(graph) if self.quantised else graph
 
     def text(self, ids: Sequence[int], mask_value: float) -> Case:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch.overrides import TorchFunctionMode, resolve_name
@@ -17,31 +17,48 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from mobilepack.backends.qnn.graph import Graph, Kind, Step, Tensor
 from mobilepack.models.static import StaticDecoder
 
-_Rule = Callable[["_Recorder", torch.Tensor, Sequence[Any], Mapping[str, Any]], None]
+_Rule = Callable[["Recorder", torch.Tensor, Sequence[Any], Mapping[str, Any]], None]
 _F = torch.nn.functional
 _T = torch.Tensor
 
 
-def trace(decoder: StaticDecoder, names: Sequence[str], outputs: Sequence[str]) -> Graph:
+class Watcher(Protocol):
+    """Told of a trace before it begins."""
+
+    def attach(self, decoder: StaticDecoder, recorder: Recorder) -> None:
+        """Look on as a decoder is traced."""
+
+
+def trace(
+    decoder: StaticDecoder,
+    names: Sequence[str],
+    outputs: Sequence[str],
+    watcher: Watcher | None = None,
+) -> Graph:
     """Return the graph of a static form.
 
     Args:
         decoder: On any device; its parameters' values do not matter.
         names: Of the inputs.
         outputs: Names that the outputs get in the graph.
+        watcher: May wrap the decoder's large steps, on the decoder as it is traced.
 
     Raises:
         NotImplementedError: It calls something that no rule knows.
     """
     meta = decoder.to("meta")
     inputs = [t.to("meta") for t in meta.example(-1.0)]
-    recorder = _Recorder(meta, dict(zip(names, inputs, strict=True)))
+    recorder = Recorder(meta, dict(zip(names, inputs, strict=True)))
+    if watcher is not None:
+        watcher.attach(meta, recorder)
     with recorder, torch.no_grad():
         results = meta(*inputs)
     return recorder.graph(results, outputs)
 
 
-class _Recorder(TorchFunctionMode):
+class Recorder(TorchFunctionMode):
+    """Writes steps down while it is entered."""
+
     def __init__(self, decoder: StaticDecoder, inputs: Mapping[str, torch.Tensor]) -> None:
         super().__init__()
         self._steps: list[Step] = []
@@ -67,6 +84,11 @@ class _Recorder(TorchFunctionMode):
                 raise NotImplementedError(f"the static form calls {resolve_name(func)}")
             rule(self, cast(torch.Tensor, result), args, keywords)
         return result
+
+    @property
+    def count(self) -> int:
+        """Steps so far."""
+        return len(self._steps)
 
     def emit(
         self, kind: Kind, inputs: Sequence[Any], result: torch.Tensor, **attributes: Any
@@ -122,39 +144,39 @@ def _kind(tensor: torch.Tensor) -> Any:
 
 
 def _two(kind: Kind, *, turned: bool = False) -> _Rule:
-    def rule(rec: _Recorder, result: torch.Tensor, args: Sequence[Any], _: Any) -> None:
+    def rule(rec: Recorder, result: torch.Tensor, args: Sequence[Any], _: Any) -> None:
         rec.emit(kind, (args[1], args[0]) if turned else args[:2], result)
 
     return rule
 
 
 def _one(kind: Kind) -> _Rule:
-    def rule(rec: _Recorder, result: torch.Tensor, args: Sequence[Any], _: Any) -> None:
+    def rule(rec: Recorder, result: torch.Tensor, args: Sequence[Any], _: Any) -> None:
         rec.emit(kind, args[:1], result)
 
     return rule
 
 
-def _reshape(rec: _Recorder, result: torch.Tensor, args: Sequence[Any], _: Any) -> None:
+def _reshape(rec: Recorder, result: torch.Tensor, args: Sequence[Any], _: Any) -> None:
     if tuple(result.shape) == tuple(args[0].shape):
         rec.same("reshape", result, args[0])
     else:
         rec.emit("reshape", args[:1], result)
 
 
-def _permute(rec: _Recorder, result: torch.Tensor, args: Sequence[Any], _: Any) -> None:
+def _permute(rec: Recorder, result: torch.Tensor, args: Sequence[Any], _: Any) -> None:
     order = args[1:] if isinstance(args[1], int) else args[1]
     rec.emit("permute", args[:1], result, order=tuple(d % result.dim() for d in order))
 
 
-def _transpose(rec: _Recorder, result: torch.Tensor, args: Sequence[Any], _: Any) -> None:
+def _transpose(rec: Recorder, result: torch.Tensor, args: Sequence[Any], _: Any) -> None:
     order = list(range(result.dim()))
     one, other = args[1] % result.dim(), args[2] % result.dim()
     order[one], order[other] = other, one
     rec.emit("permute", args[:1], result, order=tuple(order))
 
 
-def _cat(rec: _Recorder, result: torch.Tensor, args: Sequence[Any], keywords: Any) -> None:
+def _cat(rec: Recorder, result: torch.Tensor, args: Sequence[Any], keywords: Any) -> None:
     axis = args[1] if len(args) > 1 else keywords.get("dim", 0)
     parts = [part for part in args[0] if part.numel()]
     if len(parts) == 1:
@@ -163,7 +185,7 @@ def _cat(rec: _Recorder, result: torch.Tensor, args: Sequence[Any], keywords: An
         rec.emit("cat", parts, result, axis=axis % result.dim())
 
 
-def _stack(rec: _Recorder, result: torch.Tensor, args: Sequence[Any], keywords: Any) -> None:
+def _stack(rec: Recorder, result: torch.Tensor, args: Sequence[Any], keywords: Any) -> None:
     axis = (args[1] if len(args) > 1 else keywords.get("dim", 0)) % result.dim()
     shape = [1 if d == axis else size for d, size in enumerate(result.shape)]
     sources = {id(source): source for source in args[0]}  # a repeated one is reshaped once
@@ -173,7 +195,7 @@ def _stack(rec: _Recorder, result: torch.Tensor, args: Sequence[Any], keywords: 
     rec.emit("cat", [parts[id(source)] for source in args[0]], result, axis=axis)
 
 
-def _item(rec: _Recorder, result: torch.Tensor, args: Sequence[Any], _: Any) -> None:
+def _item(rec: Recorder, result: torch.Tensor, args: Sequence[Any], _: Any) -> None:
     source, index = args
     if isinstance(index, torch.Tensor):
         rec.emit("gather", (source, index), result)
@@ -195,7 +217,7 @@ def _item(rec: _Recorder, result: torch.Tensor, args: Sequence[Any], _: Any) -> 
         )
 
 
-def _split(rec: _Recorder, result: Any, args: Sequence[Any], keywords: Any) -> None:
+def _split(rec: Recorder, result: Any, args: Sequence[Any], keywords: Any) -> None:
     source, size = args[:2]
     axis = (args[2] if len(args) > 2 else keywords.get("dim", 0)) % source.dim()
     whole = [(0, n, 1) for n in source.shape]
@@ -205,39 +227,39 @@ def _split(rec: _Recorder, result: Any, args: Sequence[Any], keywords: Any) -> N
         rec.emit("slice", (source,), part, ranges=tuple(ranges))
 
 
-def _linear(rec: _Recorder, result: torch.Tensor, args: Sequence[Any], _: Any) -> None:
+def _linear(rec: Recorder, result: torch.Tensor, args: Sequence[Any], _: Any) -> None:
     rec.emit("linear", [a for a in args[:3] if a is not None], result)
 
 
-def _rms_norm(rec: _Recorder, result: torch.Tensor, args: Sequence[Any], keywords: Any) -> None:
+def _rms_norm(rec: Recorder, result: torch.Tensor, args: Sequence[Any], keywords: Any) -> None:
     x, weight, eps = args[0], keywords["weight"], keywords["eps"]
     given = [x] if weight is None else [x, weight]
     rec.emit("rms_norm", given, result, eps=float(eps))
 
 
-def _layer_norm(rec: _Recorder, result: torch.Tensor, args: Sequence[Any], keywords: Any) -> None:
+def _layer_norm(rec: Recorder, result: torch.Tensor, args: Sequence[Any], keywords: Any) -> None:
     x, (weight, bias, eps) = args[0], (keywords[name] for name in ("weight", "bias", "eps"))
     given = [t for t in (x, weight, bias) if t is not None]
     named = tuple(n for n, t in (("weight", weight), ("bias", bias)) if t is not None)
     rec.emit("layer_norm", given, result, eps=float(eps), vectors=named)
 
 
-def _silu(rec: _Recorder, result: torch.Tensor, args: Sequence[Any], _: Any) -> None:
+def _silu(rec: Recorder, result: torch.Tensor, args: Sequence[Any], _: Any) -> None:
     gate = torch.empty_like(result)
     rec.emit("sigmoid", args[:1], gate)
     rec.emit("mul", (args[0], gate), result)
 
 
-def _clamp(rec: _Recorder, result: torch.Tensor, args: Sequence[Any], _: Any) -> None:
+def _clamp(rec: Recorder, result: torch.Tensor, args: Sequence[Any], _: Any) -> None:
     rec.emit("clamp", args[:1], result, low=float(args[1]), high=float(args[2]))
 
 
-def _embedding(rec: _Recorder, result: torch.Tensor, args: Sequence[Any], _: Any) -> None:
+def _embedding(rec: Recorder, result: torch.Tensor, args: Sequence[Any], _: Any) -> None:
     tokens, table = args[:2]
     rec.emit("embedding", (table, tokens), result)
 
 
-def _softmax(rec: _Recorder, result: torch.Tensor, args: Sequence[Any], _: Any) -> None:
+def _softmax(rec: Recorder, result: torch.Tensor, args: Sequence[Any], _: Any) -> None:
     if args[1] % result.dim() != result.dim() - 1:
         raise NotImplementedError("a softmax over another axis than the last")
     rec.emit("softmax", args[:1], result)

@@ -43,6 +43,7 @@ class Evidence:
         mapped: What the map's input is rounded to before it is multiplied.
         head_dim: Channels of a head where the operator works on heads, else 0.
         group: Columns of a weight that share a scale; 0 without.
+        limits: Least and largest number that the result's encoding holds, None without one.
     """
 
     node: Node
@@ -52,6 +53,7 @@ class Evidence:
     mapped: Callable[[torch.Tensor], torch.Tensor] = lambda x: x
     head_dim: int = 0
     group: int = 0
+    limits: tuple[float, float] | None = None
 
     @property
     def found(self) -> torch.Tensor:
@@ -62,6 +64,19 @@ class Evidence:
     def expected(self) -> torch.Tensor:
         """The same of eager PyTorch."""
         return torch.cat([flat(one.expected) for one in self.observations])
+
+    @property
+    def inside(self) -> torch.Tensor:
+        """Which results lie inside their encoding's limits, `[tokens, channels]`, 0 or 1."""
+        if self.limits is None:
+            return torch.ones_like(self.found)
+        low, high = self.limits
+        margin = (high - low) * 1e-4
+        return ((self.found > low + margin) & (self.found < high - margin)).float()
+
+    def held(self, value: torch.Tensor) -> torch.Tensor:
+        """Return a value as the result's encoding holds it, its steps apart."""
+        return value if self.limits is None else value.clamp(*self.limits)
 
     def input(self, index: int) -> torch.Tensor:
         """All inputs of one place, `[tokens, channels]`."""

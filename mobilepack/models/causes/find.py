@@ -44,7 +44,7 @@ def find_cause(evidence: Evidence) -> Cause | None:
         return None
     best: Cause | None = None
     for one in trial(evidence):
-        left = (evidence.found - one.predicted).square().sum()
+        left = (evidence.found - evidence.held(one.predicted)).square().sum()
         explained = 1 - float(left / error)
         if explained >= ENOUGH and (best is None or explained > best.explained):
             cause = one.cause

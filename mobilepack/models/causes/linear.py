@@ -10,10 +10,9 @@ from mobilepack.models.causes.evidence import Cause, Evidence, Hypotheses, Hypot
 from mobilepack.models.graph import arguments
 
 _WEIGHTS = "look at how the weight is read and packed: families/*.py (names, `transposed`, fused"
-_WEIGHTS += " heads) and backends/xnnpack/emit.py"
-_SCALES = (
-    "look at where the scales are packed (backends/xnnpack/emit.py, `_scales`) and at --group-size"
-)
+_WEIGHTS += " heads), backends/xnnpack/emit.py and backends/qnn/assemble.py"
+_SCALES = "look at where the scales are packed (backends/xnnpack/emit.py `_scales`,"
+_SCALES += " backends/qnn/encodings.py) and at --group-size"
 _MOST_HEADS = 64
 
 
@@ -69,17 +68,18 @@ def _pairs(evidence: Evidence, count: int, axis: int) -> list[tuple[int, int]]:
 
 def _scale(evidence: Evidence, x: torch.Tensor, weight: torch.Tensor) -> Hypotheses:
     """A scale is wrong: of everything, of one row, or of one group of one row."""
-    expected, found = evidence.expected, evidence.found
-    gap = found - expected
-    plain = x @ weight.T
+    expected, inside = evidence.expected, evidence.inside
+    gap = (evidence.found - expected) * inside
+    plain = (x @ weight.T) * inside
     factor = 1 + float((gap * plain).sum() / plain.square().sum().clamp(min=1e-30))
     text = f"every number is {factor:.4g} times what it should be"
-    yield Hypothesis(Cause("wrong-scale", text, _SCALES), expected + (factor - 1) * plain)
-    row = int(gap.square().sum(0).argmax())
+    whole = x @ weight.T
+    yield Hypothesis(Cause("wrong-scale", text, _SCALES), expected + (factor - 1) * whole)
+    row = int((evidence.found - expected).square().sum(0).argmax())
     part = plain[:, row]
     factor = 1 + float((gap[:, row] * part).sum() / part.square().sum().clamp(min=1e-30))
     predicted = expected.clone()
-    predicted[:, row] += (factor - 1) * part
+    predicted[:, row] += (factor - 1) * whole[:, row]
     text = f"the scale of row {row} is {factor:.4g} times what it should be"
     yield Hypothesis(Cause("wrong-row-scale", text, _SCALES), predicted)
     if evidence.group:
@@ -87,15 +87,17 @@ def _scale(evidence: Evidence, x: torch.Tensor, weight: torch.Tensor) -> Hypothe
 
 
 def _group(evidence: Evidence, x: torch.Tensor, weight: torch.Tensor, row: int) -> Hypothesis:
-    gap = (evidence.found - evidence.expected)[:, row]
+    inside = evidence.inside[:, row, None]
+    gap = (evidence.found - evidence.expected)[:, row, None] * inside
     # what each group of the row contributes: [tokens, groups]
-    parts = (x * weight[row]).unflatten(-1, (-1, evidence.group)).sum(-1)
-    fits = (parts * gap[:, None]).sum(0) / parts.square().sum(0).clamp(min=1e-30)
-    left = (gap[:, None] - fits * parts).square().sum(0)
+    shares = (x * weight[row]).unflatten(-1, (-1, evidence.group)).sum(-1)
+    parts = shares * inside
+    fits = (parts * gap).sum(0) / parts.square().sum(0).clamp(min=1e-30)
+    left = (gap - fits * parts).square().sum(0)
     group = int(left.argmin())
     factor = 1 + float(fits[group])
     predicted = evidence.expected.clone()
-    predicted[:, row] += fits[group] * parts[:, group]
+    predicted[:, row] += fits[group] * shares[:, group]
     columns = f"{group * evidence.group} to {(group + 1) * evidence.group - 1}"
     text = f"the int4 scale of row {row}, group {group} (columns {columns}) is {factor:.4g} times"
     text += " what it should be"

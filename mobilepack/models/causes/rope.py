@@ -47,24 +47,29 @@ def _fitted(turn: _Turn, cos: torch.Tensor, sin: torch.Tensor) -> Hypotheses:
     slow = (expected > 1e-4) & (expected < 0.9)  # neither noise nor beyond half a turn
     if not bool(slow.any()):
         return
-    ratio = slope[slow] / expected[slow]
-    index = torch.arange(len(expected), dtype=torch.float32)[slow]
-    if float(ratio.std(unbiased=False)) < 0.02 * abs(float(ratio.median())):
-        factor = float(ratio.median())
-        angles = places[:, None] * expected * factor
-        text = f"every frequency is {factor:.4g} times what it should be"
-        yield Hypothesis(
-            Cause("wrong-rope-factor", text, _REMEDY), turn(angles.cos(), angles.sin())
-        )
-        return
+    yield _by_factor(turn, expected, slope, slow)
+    # a small angle is known as exactly as a large one, its logarithm is not: weights are squares
     positive = slope[slow].clamp(min=1e-9)
-    log_theta = float(-(positive.log() * index).sum() / index.square().sum().clamp(min=1e-9))
+    index = torch.arange(len(expected), dtype=torch.float32)[slow]
+    weights = positive.square()
+    moment = (weights * index.square()).sum().clamp(min=1e-9)
+    log_theta = float(-(weights * positive.log() * index).sum() / moment)
     half = len(expected)
     theta = math.exp(log_theta * half)
     frequencies = theta ** (-torch.arange(half, dtype=torch.float32) / half)
     angles = places[:, None] * frequencies
     text = f"its base (theta) is about {theta:.3g}"
     yield Hypothesis(Cause("wrong-rope-base", text, _REMEDY), turn(angles.cos(), angles.sin()))
+
+
+def _by_factor(
+    turn: _Turn, expected: torch.Tensor, slope: torch.Tensor, slow: torch.Tensor
+) -> Hypothesis:
+    """Say that every frequency is too high or too low by the same factor."""
+    factor = float((slope * expected)[slow].sum() / expected[slow].square().sum())
+    angles = turn.places[:, None] * expected * factor
+    text = f"every frequency is {factor:.4g} times what it should be"
+    return Hypothesis(Cause("wrong-rope-factor", text, _REMEDY), turn(angles.cos(), angles.sin()))
 
 
 class _Turn:
