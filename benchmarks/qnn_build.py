@@ -32,6 +32,7 @@ from mobilepack.backends.qnn.probe import usable_sdk
 from mobilepack.backends.qnn.request import LowerRequest, LowerResult
 from mobilepack.models.families.registry import family_of
 from mobilepack.models.spec import DecoderSpec, parameter_shapes
+from mobilepack.pipeline.qnn import CONTEXT_BYTES
 
 SCHEMA = "mobilepack.benchmarks.qnn_build/1"
 RESULT = Path(__file__).parent / "results" / "qnn-build.json"
@@ -74,6 +75,7 @@ def request_for(spec: DecoderSpec, folder: Path) -> LowerRequest:
         metadata={},
         out=folder / "model.pte",
         phone_out=folder / "model.phone.pte",
+        context_limit_bytes=CONTEXT_BYTES,
     )
 
 

@@ -25,6 +25,10 @@ LOG = "qnn.log"
 PHONE_PROGRAM = "model.phone.pte"
 """The program whose methods share their weights."""
 
+CONTEXT_BYTES = 700_000_000
+"""Constants of a context at most, even where the SoC takes more: the compiler's peak is some 15
+times as much (Qwen3-0.6B, 686 MB: 10.7 GB), and a larger model must fit a machine of 16 GB too."""
+
 CALIBRATION_ROWS = 8
 """Rows of at most 512 tokens; activations' ranges hardly move after two (embedded model: the
 perplexity ratio is 0.9967 with two rows of 256)."""
@@ -48,7 +52,7 @@ def build_qnn(job: Job) -> ProgramFacts:
     log = folder.parent / f".{plan.target}.{LOG}"
     log.unlink(missing_ok=True)
     with stages.stage("hand over"):
-        _write_weights(model, request)
+        write_weights(model, request)
     try:
         with stages.stage("lower") as on_share:
             made = run_lowering(request, sdk, log, lambda stage, share: on_share(share))
@@ -65,13 +69,34 @@ def build_qnn(job: Job) -> ProgramFacts:
 
 
 def _request(job: Job) -> LowerRequest:
-    from mobilepack.backends.qnn.request import LowerRequest
-    from mobilepack.models.spec import parameter_shapes
-
-    model, plan, folder = job.model, job.plan, job.folder
+    model, plan = job.model, job.plan
     quantised = plan.recipe.linear != "fp16"
     text, length = job.calibration, plan.max_seq_len
     rows = text_rows(model.checkpoint.folder, text, length) if quantised else ()
+    phone = job.folder / PHONE_PROGRAM if load_soc(plan.soc_model or "").weight_sharing else None
+    return replace(
+        request_of(model, plan, job.metadata, job.folder),
+        rows=rows[:CALIBRATION_ROWS],
+        passages=tuple((p.name, p.token_ids) for p in job.passages),
+        lowering=plan.lowering,
+        phone_out=phone,
+    )
+
+
+def request_of(
+    model: LoadedModel, plan: BuildPlan, metadata: Mapping[str, MetadataValue], folder: Path
+) -> LowerRequest:
+    """Return what a lowering has to know of any program of a plan.
+
+    Args:
+        model: Its weights are handed over by `write_weights`.
+        plan: For QNN.
+        metadata: Constant methods.
+        folder: Where weights and program go.
+    """
+    from mobilepack.backends.qnn.request import LowerRequest
+    from mobilepack.models.spec import parameter_shapes
+
     owners: dict[str, str] = {}
     shared: dict[str, str] = {}
     for name in parameter_shapes(model.spec):
@@ -88,18 +113,16 @@ def _request(job: Job) -> LowerRequest:
         prefill_tokens=plan.prefill_chunk,
         soc_model=soc.model,
         heads="together",
-        rows=rows[:CALIBRATION_ROWS],
-        passages=tuple((p.name, p.token_ids) for p in job.passages),
-        metadata=dict(job.metadata),
+        rows=(),
+        passages=(),
+        metadata=dict(metadata),
         out=folder / PROGRAM,
-        lowering=plan.lowering,
         block=plan.recipe.group_size,
-        context_limit_bytes=int(soc.context_limit_gb * 1e9),
-        phone_out=folder / PHONE_PROGRAM if soc.weight_sharing else None,
+        context_limit_bytes=min(CONTEXT_BYTES, int(soc.context_limit_gb * 1e9)),
     )
 
 
-def _write_weights(model: LoadedModel, request: LowerRequest) -> None:
+def write_weights(model: LoadedModel, request: LowerRequest) -> None:
     """Write every parameter once, in float32."""
     from safetensors.torch import save_file
 

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 from mobilepack.contract.manifest import Manifest
 from mobilepack.contract.package import MANIFEST
 from mobilepack.models.weights import LoadedModel
 from mobilepack.pipeline.lower import runner_metadata
-from mobilepack.pipeline.package import PROGRAM
-from mobilepack.soc import load_soc
-
-if TYPE_CHECKING:
-    from mobilepack.backends.qnn.request import Precision
-
-_LOG = "qnn.log"
+from mobilepack.pipeline.qnn import LOG, request_of, write_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,44 +45,18 @@ def make_tapped(
         BuildError: The child failed.
         MissingError: Qualcomm's libraries are not here.
     """
-    from safetensors.torch import save_file
-
     from mobilepack.backends.qnn.lowering import run_lowering
     from mobilepack.backends.qnn.probe import usable_sdk
-    from mobilepack.backends.qnn.request import LowerRequest, Taps
-    from mobilepack.models.spec import parameter_shapes
+    from mobilepack.backends.qnn.request import Taps
 
-    plan, soc = manifest.plan, load_soc(manifest.plan.soc_model or "")
-    owners: dict[str, str] = {}
-    for name in parameter_shapes(model.spec):
-        owners.setdefault(model.weights.identity(name), name)
-    weights = folder / "weights.safetensors"
-    save_file({name: model.weights.tensor(name) for name in owners.values()}, weights)
-    request = LowerRequest(
-        spec=model.spec,
-        weights=weights,
-        shared={
-            name: owner
-            for name in parameter_shapes(model.spec)
-            if (owner := owners[model.weights.identity(name)]) != name
-        },
-        precision=cast("Precision", plan.recipe.linear),
-        max_seq_len=plan.max_seq_len,
-        prefill_tokens=plan.prefill_chunk,
-        soc_model=soc.model,
-        heads="together",
-        rows=(),
-        passages=(),
-        metadata=runner_metadata(model, plan),
-        out=folder / PROGRAM,
-        block=plan.recipe.group_size,
-        context_limit_bytes=int(soc.context_limit_gb * 1e9),
-        taps=Taps(tuple(names), dict(manifest.activation_ranges)),
-    )
+    plan = manifest.plan
+    taps = Taps(tuple(names), dict(manifest.activation_ranges))
+    request = replace(request_of(model, plan, runner_metadata(model, plan), folder), taps=taps)
+    write_weights(model, request)
     try:
-        made = run_lowering(request, usable_sdk(None), folder / _LOG, lambda stage, share: None)
+        made = run_lowering(request, usable_sdk(None), folder / LOG, lambda stage, share: None)
     finally:
-        weights.unlink()
+        request.weights.unlink()
     methods = tuple(
         own.model_copy(update={"outputs": own.outputs + more.outputs})
         for own, more in zip(manifest.methods, made.methods, strict=True)
