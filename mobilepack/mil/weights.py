@@ -83,7 +83,8 @@ class Weight:
         count, columns = self.type.sizes[:2]
         if not self.store.keeps_half:
             return functional.linear(x, self.full().view(count, columns), bias)
-        weight = None if self.rows is not None else self.native().view(count, columns)
+        half = self._half()
+        weight = None if half is None else half.view(count, columns)
         if weight is not None and weight.dtype == x.dtype:
             return functional.linear(x, weight, bias)
         most = min(max(BLOCK_BYTES // (4 * columns), 1), count)
@@ -91,17 +92,27 @@ class Weight:
         parts = []
         for start in range(0, count, most):
             wide = scratch[: min(most, count - start)]
-            if self.rows is not None:
-                self.rows.read(start, wide)
-            elif weight is not None:
+            if weight is not None:
                 wide.copy_(weight[start : start + most])
+            elif self.rows is not None:
+                self.rows.read(start, wide)
             parts.append(functional.linear(x, wide))
         whole = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
         return whole if bias is None else whole + bias
 
+    def _half(self) -> Tensor | None:
+        """Return the weight in its declared type; None where it is better read by rows."""
+        if self.rows is None or self._native is not None:
+            return self.native()
+        size = 2 * self.type.elements
+        if self.store.large or self.store.used_bytes + size > self.store.budget_bytes:
+            return None
+        return self.native()
+
     def look_up(self, index: Tensor) -> Tensor:
         """Return the slices of the first axis at `index` [n], as they are kept."""
-        if self.store.keeps_half and self.rows is not None:
+        half = self._half() if self.store.keeps_half else None
+        if self.store.keeps_half and half is None and self.rows is not None:
             wide = torch.empty(len(index), self.type.elements // self.type.sizes[0])
             for place, row in enumerate(index.tolist()):
                 self.rows.read(row, wide[place : place + 1])
@@ -121,12 +132,14 @@ class WeightStore:
 
     Attributes:
         budget_bytes: Private memory that weights may take; mapped files are not counted.
-        keeps_half: Whether weights stay as they are stored because fp32 copies would take too much.
+        keeps_half: Whether no fp32 copies are made, because they would take too much.
+        large: Whether compressed weights stay compressed too, whatever the budget.
     """
 
     budget_bytes: int = DEFAULT_BUDGET_BYTES
     used_bytes: int = 0
     keeps_half: bool = False
+    large: bool = False
     _known: dict[object, Weight] = field(default_factory=dict)
 
     def reserve(self, size: int) -> bool:
@@ -143,7 +156,8 @@ class WeightStore:
     def plan(self) -> None:
         """Decide how fp16 weights are kept, once all are known and before any is used."""
         full = sum(weight.type.elements * 4 for weight in self._known.values())
-        self.keeps_half = full > min(self.budget_bytes, WIDEST_BYTES)
+        self.large = full > WIDEST_BYTES
+        self.keeps_half = self.large or full > self.budget_bytes
 
     def plain(self, constant: Constant) -> Weight:
         """Return the weight of a constant that is not compressed."""

@@ -127,3 +127,14 @@ def test_a_large_compressed_program_takes_no_memory_beyond_its_file(
 @pytest.mark.parametrize("axis", [0, 1])
 def test_a_weight_inside_the_program_is_no_mapped_one(axis: int, tmp_path: Path) -> None:
     assert rows_of(_weight(_package(_affine(axis), tmp_path)).source) is None
+
+
+@pytest.mark.parametrize("budget", [2 * ROWS * COLUMNS, 100])
+def test_a_small_program_keeps_half_precision_where_the_budget_reaches(
+    budget: int, tmp_path: Path
+) -> None:
+    path = _package(FORMS["int4 with a scale per row"], tmp_path)
+    given = {"i": torch.tensor([[1, 2, 3]]), "x": torch.ones(5, COLUMNS)}
+    runner = Interpreter(open_mlpackage(path), budget_bytes=budget)
+    runner.run(given)
+    assert runner.weight_memory_bytes == (budget if budget > 100 else 0)
