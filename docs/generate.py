@@ -95,6 +95,14 @@ def mil_benchmark() -> str:
     return render()
 
 
+def mil_large_benchmark() -> str:
+    """Return the table of `benchmarks/results/mil_large.json`."""
+    sys.path.insert(0, str(ROOT))
+    from benchmarks.mil_large import render
+
+    return render()
+
+
 def coreml_benchmark() -> str:
     """Return the table of `benchmarks/results/coreml.json`."""
     sys.path.insert(0, str(ROOT))  # benchmarks/ is not installed

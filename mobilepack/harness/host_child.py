@@ -27,6 +27,7 @@ from mobilepack.contract.manifest import RECURRENT, Manifest
 from mobilepack.contract.package import MANIFEST
 from mobilepack.contract.run_plan import RunPlan
 from mobilepack.contract.run_result import Environment, Memory, RunResult
+from mobilepack.errors import MobilepackError
 from mobilepack.harness import machine, talk
 from mobilepack.harness.base import Progress
 from mobilepack.harness.mil_program import MilProgram
@@ -56,7 +57,7 @@ def main(argv: list[str]) -> int:
             done.set()
         else:
             _serve(Path(package), Path(plan_path), emit)
-    except RuntimeError as err:  # how the runtime's bindings report every failure
+    except (RuntimeError, MobilepackError) as err:  # the former: how bindings report every failure
         emit(talk.Failed(why=str(err)))
         return 1
     return 0

@@ -99,11 +99,11 @@ class _Programs:
     def __init__(self, path: Path, manifest: Manifest) -> None:
         from mobilepack.mil.interpreter import Interpreter
         from mobilepack.mil.mlpackage import open_mlpackage
-        from mobilepack.mil.weights import DEFAULT_BUDGET_BYTES
+        from mobilepack.mil.weights import DEFAULT_BUDGET_BYTES, share_bytes
 
         names = dict.fromkeys(c.program for m in manifest.methods for c in m.calls)
         paths = {name: path if len(names) == 1 else path / name for name in names}
-        share = DEFAULT_BUDGET_BYTES // len(names)
+        share = share_bytes(DEFAULT_BUDGET_BYTES, len(names))
         self._programs: dict[str, Interpreter] = {
             name: Interpreter(open_mlpackage(at), budget_bytes=share) for name, at in paths.items()
         }

@@ -9,6 +9,8 @@ from mobilepack.contract.run_plan import Generate, Teacher, chunked
 
 _TAIL_STEPS = 8
 """Decode steps after the longest prefill: enough to wrap any off-by-one at the cache's end."""
+_STEPS_AT_END = 32
+"""Decode steps in a row, where the reference reaches so far: errors in the cache add up by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +108,9 @@ def _longest(sequence: ReferenceSequence, chunk: int) -> Check:
 
 
 def _end(sequence: ReferenceSequence, chunk: int, steps: int) -> Check:
-    """Decode up to the last position, from half of the sequence on at most."""
+    """Decode up to the last position, half of the sequence or 32 steps."""
     length = len(sequence.token_ids)
-    tail = min(steps, length // 2)
+    tail = min(steps, max(length // 2, min(_STEPS_AT_END, length - 1)))
     name = f"end: prefill of {length - tail}, then {tail} decode steps to position {length - 1}"
     return _check(name, sequence, chunked(length - tail, chunk) + (1,) * tail, "end")
 

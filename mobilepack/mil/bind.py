@@ -224,7 +224,7 @@ def _pointwise(
     def call(v: Tensor) -> Tensor:
         batch, channels, *places = v.shape
         rows = v.reshape(batch, channels, math.prod(places)).mT
-        return weight.flat().product(rows, bias).mT.reshape(batch, sizes[0], *places)
+        return weight.product(rows, bias).mT.reshape(batch, sizes[0], *places)
 
     return Bound(call, (x.index,))
 
@@ -259,9 +259,8 @@ def _table(
         return None
 
     def call(index: Tensor) -> Tensor:
-        table = weight.native()
-        rows = table.index_select(0, index.reshape(-1).long())
-        return rows.reshape(*index.shape, *table.shape[1:])
+        rows = weight.look_up(index.reshape(-1).long())
+        return rows.reshape(*index.shape, *rows.shape[1:])
 
     return Bound(call, (indices.index,))
 

@@ -51,6 +51,11 @@ class Compressed:
         source, output = self.sources[bound]
         return (source.key, output)
 
+    def constant(self, name: str) -> Constant | None:
+        """Return an argument that is a constant, None for what another operator makes."""
+        bound = self.arguments[name]
+        return self.constants.get(bound) if isinstance(bound, str) else bound
+
     def outputs(self) -> tuple[Tensor, ...]:
         """Decompress; each output in its declared type.
 
@@ -63,7 +68,7 @@ class Compressed:
         arguments = self.arguments
         try:
             values = {
-                parameter.argument: self._value(arguments[parameter.name], parameter.kind)
+                parameter.argument: self._value(parameter.name, parameter.kind)
                 for parameter in entry.parameters
                 if parameter.name in arguments
             }
@@ -77,10 +82,10 @@ class Compressed:
             for tensor, kind in zip(tensors, kinds, strict=True)
         )
 
-    def _value(self, bound: Binding, kind: Kind) -> object:
-        constant = self.constants.get(bound) if isinstance(bound, str) else bound
+    def _value(self, name: str, kind: Kind) -> object:
+        constant = self.constant(name)
         if constant is None:
-            source, output = self.sources[str(bound)]
+            source, output = self.sources[str(self.arguments[name])]
             return source.outputs()[output]
         return static(constant, kind) if kind is not Kind.TENSOR else stored_tensor(constant)
 

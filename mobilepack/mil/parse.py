@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from mobilepack.errors import UsageError
 from mobilepack.mil.files import Files, damaged
 from mobilepack.mil.program import (
     OPSETS,
+    SPECIFICATIONS,
     Binding,
     Block,
     Constant,
@@ -63,6 +64,7 @@ def parse_program(name: str, spec: memoryview, files: Files, model_path: str) ->
     }
     if not functions:
         raise damaged(name, "it has no function")
+    _check_version(name, model.specificationVersion, functions.values())
     default = model.description.defaultFunctionName or (
         "main" if "main" in functions else next(iter(functions))
     )
@@ -77,6 +79,27 @@ def parse_program(name: str, spec: memoryview, files: Files, model_path: str) ->
         metadata=dict(model.description.metadata.userDefined),
         enumerated=_enumerated(model.description, default),
     )
+
+
+def _check_version(name: str, version: int, functions: Iterable[Function]) -> None:
+    """Refuse a package of a system that is not known, or whose functions want a later one."""
+    newest = max(SPECIFICATIONS.values())
+    if version > newest:
+        raise UsageError(
+            "unknown-version",
+            f"cannot read {name}",
+            why=f"its specification is of version {version}; the newest known is {newest} (iOS26)",
+            next="convert the model for a system up to iOS 26, or update mobilepack",
+        )
+    for function in functions:
+        least = SPECIFICATIONS[function.opset]
+        if version < least:
+            raise damaged(
+                name,
+                f"its function {function.name!r} has the operator set {function.opset}"
+                f" ({OPSETS[function.opset]}), which needs specification version {least};"
+                f" the package says {version}",
+            )
 
 
 def _enumerated(description: Any, default: str) -> dict[tuple[str, str], int]:
@@ -227,7 +250,9 @@ class _Reader:
             raise damaged(self.name, f"it has a constant of type {kind}")
         if message.WhichOneof("value") == "blobFileValue":
             blob = message.blobFileValue
-            return Constant(kind, Stored(self.weight_file(blob.fileName), blob.offset))
+            stored = Stored(self.weight_file(blob.fileName), blob.offset)
+            stored.raw(kind)  # a truncated file is told before anything is done with the rest
+            return Constant(kind, stored)
         return Constant(kind, self.immediate(kind, message.immediateValue))
 
     def weight_file(self, path: str) -> WeightFile:

@@ -18,6 +18,8 @@ OPSETS = {
     "CoreML8": "iOS18",
     "CoreML9": "iOS26",
 }
+# Least specificationVersion of a package with each (coremltools 9.0, __init__.py).
+SPECIFICATIONS = {"CoreML5": 6, "CoreML6": 7, "CoreML7": 8, "CoreML8": 9, "CoreML9": 10}
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from mobilepack.mil.pte import (
 )
 from mobilepack.mil.tensors import FAULTS
 from mobilepack.mil.types import BY_LABEL, TensorType
-from mobilepack.mil.weights import DEFAULT_BUDGET_BYTES
+from mobilepack.mil.weights import DEFAULT_BUDGET_BYTES, share_bytes
 
 # ScalarType of executorch's scalar_type.fbs → torch's.
 SCALARS = {
@@ -171,9 +171,8 @@ class PteRunner:
         if delegate is None or len(step.args) != count + len(delegate.outputs):
             raise _cannot(self.pte, method, "a delegate's arguments do not fit its package")
         if delegate.key not in self._interpreters:
-            self._interpreters[delegate.key] = Interpreter(
-                delegate.program, self.rounding, self.budget_bytes
-            )
+            share = share_bytes(self.budget_bytes, len({d.key for d in loaded.delegates if d}))
+            self._interpreters[delegate.key] = Interpreter(delegate.program, self.rounding, share)
         given = {
             name: self._tensor(loaded, place, values)
             for name, place in zip(delegate.inputs, step.args[:count], strict=True)

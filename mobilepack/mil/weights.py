@@ -2,7 +2,8 @@
 
 A large constant exists once per program, however many functions use it. What is made of the file's
 bytes (fp32 copies that compute fastest, decompressed weights) is kept while a budget lasts; beyond
-it, it is made again for each use.
+it, it is made again for each use. Where that would be large, weights stay as they are stored, and a
+block of rows is widened or decompressed at a time.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from torch.nn import functional
 
 from mobilepack.mil.compressed import Compressed
 from mobilepack.mil.program import Constant, Stored
+from mobilepack.mil.rows import Rows, rows_of
 from mobilepack.mil.tensors import carried, stored_tensor, unreadable
 from mobilepack.mil.types import TensorType
 
 DEFAULT_BUDGET_BYTES = 4 << 30
 # fp32 bytes of all weights up to which fp32 copies are made. They save a tenth of the time of a
-# step; above, a file of 1 GB must not exist a second time in memory.
+# step, more than half of compressed weights'; above, a file of 1 GB must not exist a second time.
 WIDEST_BYTES = 1 << 30
 # Elements from which a constant is a weight: kept once and under the budget.
 LARGE = 1 << 14
@@ -38,15 +40,16 @@ class Weight:
     Attributes:
         load: Makes the tensor of the stored type from the file.
         mapped: Whether `load` is a view of the file and costs no memory.
+        rows: Of a compressed weight that can be decompressed by rows.
     """
 
     type: TensorType
     store: WeightStore
     load: Callable[[], Tensor]
     mapped: bool
+    rows: Rows | None = None
     _native: Tensor | None = None
     _full: Tensor | None = None
-    _matrix: Weight | None = None
 
     def native(self) -> Tensor:
         """Return the weight in its declared type (fp16 as fp16)."""
@@ -72,34 +75,55 @@ class Weight:
             self._native = None
         return full
 
-    def flat(self) -> Weight:
-        """Return a convolution's weight of kernel size 1 as a matrix [out, in]; made once."""
-        if self._matrix is None:
-            kind = TensorType(self.type.dtype, self.type.shape and self.type.shape[:2])
-            sizes = kind.sizes
-            self._matrix = Weight(kind, self.store, lambda: self.load().reshape(sizes), self.mapped)
-        return self._matrix
-
     def product(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Return x @ weight.T + bias for a weight [out, in].
+        """Return x @ weight.T + bias for a weight [out, in], whose further axes are of one.
 
-        One that is kept as fp16 is widened and multiplied in blocks of rows.
+        One that stays as it is stored is made fp32 and multiplied in blocks of rows.
         """
+        count, columns = self.type.sizes[:2]
         if not self.store.keeps_half:
-            return functional.linear(x, self.full(), bias)
-        weight = self.native()
-        if weight.dtype == x.dtype:
+            return functional.linear(x, self.full().view(count, columns), bias)
+        half = self._half()
+        weight = None if half is None else half.view(count, columns)
+        if weight is not None and weight.dtype == x.dtype:
             return functional.linear(x, weight, bias)
-        rows = max(BLOCK_BYTES // (4 * weight.shape[1]), 1)
-        scratch = torch.empty(min(rows, weight.shape[0]), weight.shape[1])
+        most = min(max(BLOCK_BYTES // (4 * columns), 1), count)
+        scratch = torch.empty(most, columns)
         parts = []
-        for start in range(0, weight.shape[0], rows):
-            block = weight[start : start + rows]
-            wide = scratch[: block.shape[0]]
-            wide.copy_(block)
+        for start in range(0, count, most):
+            wide = scratch[: min(most, count - start)]
+            if weight is not None:
+                wide.copy_(weight[start : start + most])
+            elif self.rows is not None:
+                self.rows.read(start, wide)
             parts.append(functional.linear(x, wide))
         whole = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
         return whole if bias is None else whole + bias
+
+    def _half(self) -> Tensor | None:
+        """Return the weight in its declared type; None where it is better read by rows."""
+        if self.rows is None or self._native is not None:
+            return self.native()
+        size = 2 * self.type.elements
+        if self.store.large or self.store.used_bytes + size > self.store.budget_bytes:
+            return None
+        return self.native()
+
+    def look_up(self, index: Tensor) -> Tensor:
+        """Return the slices of the first axis at `index` [n], as they are kept."""
+        half = self._half() if self.store.keeps_half else None
+        if self.store.keeps_half and half is None and self.rows is not None:
+            wide = torch.empty(len(index), self.type.elements // self.type.sizes[0])
+            for place, row in enumerate(index.tolist()):
+                self.rows.read(row, wide[place : place + 1])
+            return wide.reshape(-1, *self.type.sizes[1:])
+        table = self.native() if self._full is None else self._full
+        return table.index_select(0, index)
+
+
+def share_bytes(budget_bytes: int, programs: int) -> int:
+    """Return what each of several programs that run one after the other may take."""
+    return budget_bytes if programs < 2 else min(budget_bytes, WIDEST_BYTES) // programs
 
 
 @dataclass(slots=True)
@@ -108,12 +132,14 @@ class WeightStore:
 
     Attributes:
         budget_bytes: Private memory that weights may take; mapped files are not counted.
-        keeps_half: Whether fp16 weights stay fp16 because fp32 copies would take too much.
+        keeps_half: Whether no fp32 copies are made, because they would take too much.
+        large: Whether compressed weights stay compressed too, whatever the budget.
     """
 
     budget_bytes: int = DEFAULT_BUDGET_BYTES
     used_bytes: int = 0
     keeps_half: bool = False
+    large: bool = False
     _known: dict[object, Weight] = field(default_factory=dict)
 
     def reserve(self, size: int) -> bool:
@@ -130,7 +156,8 @@ class WeightStore:
     def plan(self) -> None:
         """Decide how fp16 weights are kept, once all are known and before any is used."""
         full = sum(weight.type.elements * 4 for weight in self._known.values())
-        self.keeps_half = full > min(self.budget_bytes, WIDEST_BYTES)
+        self.large = full > WIDEST_BYTES
+        self.keeps_half = self.large or full > self.budget_bytes
 
     def plain(self, constant: Constant) -> Weight:
         """Return the weight of a constant that is not compressed."""
@@ -151,5 +178,5 @@ class WeightStore:
             def load() -> Tensor:
                 return source.outputs()[output]
 
-            self._known[key] = Weight(kind, self, load, mapped=False)
+            self._known[key] = Weight(kind, self, load, mapped=False, rows=rows_of(source))
         return self._known[key]

@@ -17,14 +17,13 @@ import numpy as np
 
 from mobilepack.mil.mlpackage import DATA, MANIFEST
 from mobilepack.mil.parse import MODEL_PATH
+from mobilepack.mil.program import SPECIFICATIONS
 from mobilepack.mil.proto import messages
 from mobilepack.mil.types import DType, StateType, TensorType
 
 WEIGHTS = "weights/weight.bin"
 _FOLDER = "com.apple.CoreML"
 _SPEC = f"{_FOLDER}/model.mlmodel"
-# Specification version that goes with an opset (coremltools 9.0, __init__.py).
-SPECIFICATIONS = {"CoreML7": 8, "CoreML8": 9, "CoreML9": 10}
 # Where a tensor's immediate values stand in the message.
 _FIELDS = {DType.INT32: "ints", DType.FLOAT32: "floats", DType.BOOL: "bools"}
 # ArrayFeatureType.ArrayDataType (coremltools 9.0, mlmodel/format/FeatureTypes.proto).

@@ -19,11 +19,10 @@ from mobilepack.contract.manifest import (
 )
 from mobilepack.contract.package import MLPACKAGE, MLPACKAGES
 from mobilepack.errors import BuildError
-from mobilepack.ios import load_ios
 from mobilepack.models.encodings import coreml_storage
 from mobilepack.models.layer_spec import AttentionSpec
 from mobilepack.models.weights import LoadedModel
-from mobilepack.pipeline.coreml_functions import decode_functions
+from mobilepack.pipeline.coreml_functions import decode_functions, wanted_of
 from mobilepack.pipeline.job import Job
 from mobilepack.pipeline.lower import Counts, MemoryBytes, MetadataValue, program_facts
 from mobilepack.pipeline.package import PROGRAM, ProgramFacts
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     import torch
 
     from mobilepack.backends.coreml.convert import Compression
-    from mobilepack.backends.coreml.package import Wanted, Written
+    from mobilepack.backends.coreml.package import Written
     from mobilepack.mil.program import Function
 
 _PARTS = ".packages"
@@ -102,7 +101,7 @@ def _write(
     from mobilepack.backends.coreml.package import write_packages
     from mobilepack.backends.coreml.program_file import write_program_file
 
-    wanted = _wanted(plan)
+    wanted = wanted_of(plan)
     parts = folder / _PARTS
     shutil.rmtree(parts, ignore_errors=True)
     parts.mkdir()
@@ -122,23 +121,6 @@ def _write(
     functions = decode_functions(folder, plan, methods)
     form = _form(model, plan, "positions_first")
     return _Made(methods, functions, len(methods[1].calls), written.operators, form)
-
-
-def _wanted(plan: BuildPlan) -> Wanted:
-    from mobilepack.backends.coreml.decoder import Form
-    from mobilepack.backends.coreml.package import Wanted
-
-    level = load_ios(plan.ios or 0)
-    return Wanted(
-        opset=level.opset,
-        linear=plan.recipe.linear,
-        group=plan.recipe.group_size,
-        prefill_tokens=plan.prefill_chunk,
-        form=Form(plan.max_seq_len, plan.max_seq_len, plan.states),
-        limit_bytes=plan.weight_limit_bytes or 0,
-        functions=level.functions,
-        by_method=plan.artefact == "pte",
-    )
 
 
 def _put(parts: Path, folder: Path, written: Written) -> None:

@@ -1,4 +1,4 @@
-"""The Core ML functions of a package, wherever they lie: in one, in several, in a `.pte`."""
+"""The Core ML functions of a package: how they are to be, and where they lie."""
 
 from __future__ import annotations
 
@@ -8,10 +8,30 @@ from typing import TYPE_CHECKING
 
 from mobilepack.contract.manifest import BuildPlan, Method
 from mobilepack.contract.package import MLPACKAGE, MLPACKAGES
+from mobilepack.ios import load_ios
 from mobilepack.pipeline.package import PROGRAM
 
 if TYPE_CHECKING:
+    from mobilepack.backends.coreml.package import Wanted
     from mobilepack.mil.program import Function
+
+
+def wanted_of(plan: BuildPlan) -> Wanted:
+    """Return what our own writer is to write."""
+    from mobilepack.backends.coreml.decoder import Form
+    from mobilepack.backends.coreml.package import Wanted
+
+    level = load_ios(plan.ios or 0)
+    return Wanted(
+        opset=level.opset,
+        linear=plan.recipe.linear,
+        group=plan.recipe.group_size,
+        prefill_tokens=plan.prefill_chunk,
+        form=Form(plan.max_seq_len, plan.max_seq_len, plan.states),
+        limit_bytes=plan.weight_limit_bytes or 0,
+        functions=level.functions,
+        by_method=plan.artefact == "pte",
+    )
 
 
 def decode_functions(

@@ -133,5 +133,17 @@ def check_reference_lowering(target: Target, recipe: Recipe, level: Ios) -> None
 
 
 def weight_limit_bytes(choices: Choices, level: Ios) -> int:
-    """Return the most weights of one program: the user's limit, at most the system's."""
-    return min(choices.weight_limit_mb or level.weight_limit_mb, level.weight_limit_mb) * 1_000_000
+    """Return the most weights of one program: the user's limit, else the system's.
+
+    Raises:
+        UsageError: The user's is above the system's.
+    """
+    most = level.weight_limit_mb
+    if choices.weight_limit_mb is not None and choices.weight_limit_mb > most:
+        raise UsageError(
+            "weight-limit-of-ios",
+            f"cannot build with --weight-limit-mb {choices.weight_limit_mb}",
+            why=f"an iPhone with iOS {level.version} loads at most {most} MB of one model",
+            next=f"leave --weight-limit-mb out, or give at most {most}",
+        )
+    return (choices.weight_limit_mb or most) * 1_000_000

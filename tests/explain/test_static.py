@@ -50,6 +50,10 @@ def _huge(weights: Weights) -> None:
     weights["model.layers.1.mlp.down_proj.weight"] /= 6e4
 
 
+def _plus_one(weights: Weights) -> None:
+    weights["model.layers.1.post_attention_layernorm.weight"] += 1
+
+
 def _build(checkpoint: Path, out: Path, target: str, **choices: Any) -> Path:
     asked = Choices(linear="fp16", max_seq_len=64, prefill_chunk=16, **choices)
     options = BuildOptions(str(checkpoint), (target,), out, asked)
@@ -89,40 +93,64 @@ def test_a_clean_core_ml_package_has_no_culprit(coreml: Path) -> None:
     assert all(growth.error <= growth.limit for growth in found.growth)
 
 
-@pytest.mark.parametrize(
-    ("change", "config", "wanted"),
-    [
-        (
-            _transposed,
-            {},
-            {
-                "layer": "layers.1",
-                "operator": "linear",
-                "parameter": "layers.1.o.weight",
-                "cause": "transposed-weight",
-            },
-        ),
-        (
-            _same,
-            {"rope_theta": 500.0},
-            {"layer": "layers.0", "operator": "rope", "stage": "lowering"},
-        ),
-    ],
-    ids=["a transposed weight", "a wrong rope base"],
-)
-def test_a_fault_in_a_core_ml_program_is_named(
-    change: Callable[[Weights], None],
-    config: dict[str, Any],
-    wanted: dict[str, str],
-    coreml: Path,
-    tmp_path: Path,
-) -> None:
-    other = _build(
-        _checkpoint(tmp_path / "model", change, **config), tmp_path / "out", "coreml-ios18"
-    )
-    result, found = _explained(_with_program_of(coreml, other, tmp_path / "bad"))
+FAULTS: dict[str, tuple[Callable[[Weights], None], dict[str, Any], dict[str, str]]] = {
+    "a transposed weight": (
+        _transposed,
+        {},
+        {
+            "layer": "layers.1",
+            "operator": "linear",
+            "parameter": "layers.1.o.weight",
+            "cause": "transposed-weight",
+        },
+    ),
+    "a wrong rope base": (
+        _same,
+        {"rope_theta": 500.0},
+        {"layer": "layers.0", "operator": "rope", "cause": "wrong-rope-base", "text": "50"},
+    ),
+    "a norm's weight": (
+        _plus_one,
+        {},
+        {
+            "layer": "layers.1",
+            "operator": "rms_norm",
+            "parameter": "layers.1.mlp_norm.weight",
+            "cause": "weight-plus-one",
+        },
+    ),
+    "another activation": (
+        _same,
+        {"hidden_act": "gelu"},
+        {
+            "layer": "layers.0",
+            "operator": "silu",
+            "cause": "other-program",
+            "text": "it has no value layer0_silu",
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_in_a_core_ml_program_is_named(fault: str, coreml: Path, tmp_path: Path) -> None:
+    _check_named(fault, coreml, tmp_path)
+
+
+def test_a_fault_inside_a_delegate_is_named(tmp_path: Path) -> None:
+    good = _build(_checkpoint(tmp_path / "good", _same), tmp_path / "built", "coreml")
+    _check_named("a norm's weight", good, tmp_path)
+
+
+def _check_named(fault: str, good: Path, folder: Path) -> None:
+    change, config, wanted = FAULTS[fault]
+    target = Manifest.read(good / MANIFEST).plan.target
+    made = _checkpoint(folder / "model", change, **config)
+    other = _build(made, folder / "out", target)
+    result, found = _explained(_with_program_of(good, other, folder / "bad"))
     assert not result.parity.passed
     assert found.outcome == "found", found
+    assert found.stage == "lowering"
     for key, value in wanted.items():
         assert value in str(getattr(found, key)), found
 

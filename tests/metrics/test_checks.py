@@ -39,6 +39,13 @@ def test_roles_of_a_usual_reference() -> None:
     assert checks.whole == ()
 
 
+def test_one_check_decodes_32_steps_in_a_row_even_of_a_short_reference() -> None:
+    assert _plan(_index(24, 33), chunk=40, room=100).teachers[-1].item.calls == (1,) * 33
+    assert _plan(_index(24, 49), chunk=40, room=100).teachers[-1].item.calls == (17, *(1,) * 32)
+    assert _plan(_index(24, 33), chunk=40, room=100, steps=8).teachers[-1].item.calls[0] == 25
+    assert _plan(_index(1), chunk=40, room=100).teachers[-1].item.calls == (1,)
+
+
 def test_a_cache_longer_than_the_reference_is_filled_in_two_ways() -> None:
     checks = _plan(_index(24, 33), chunk=40, room=100)
     first, second = (check.item for check in checks.whole)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mobilepack.mil.program import SPECIFICATIONS
 from mobilepack.mil.proto import messages
 from mobilepack.mil.storage import BLOB_TYPES, NUMPY, SENTINEL
 from mobilepack.mil.types import BY_LABEL, DType
@@ -43,7 +44,7 @@ class Writer:
 
     def __post_init__(self) -> None:
         self.model = messages().Model()
-        self.model.specificationVersion = 9
+        self.model.specificationVersion = SPECIFICATIONS[self.opset]
         self.function = self.model.mlProgram.functions["main"]
         self.function.opset = self.opset
         self.block = self.function.block_specializations[self.opset]

@@ -12,9 +12,11 @@ import torch
 from torch import nn
 
 from mobilepack.mil.compressed import Compressed
+from mobilepack.mil.decompress import compressed_constants
 from mobilepack.mil.interpreter import Interpreter
 from mobilepack.mil.mlpackage import open_mlpackage
 from mobilepack.mil.program import Constant
+from mobilepack.mil.rows import rows_of
 from tests.mil.convert import convert, save, silent
 from tests.mil.single import coremltools
 
@@ -147,6 +149,31 @@ def test_weights_are_decompressed_as_coremltools_does(
     x = {"x": torch.randn(1, 64)}
     result, wanted = (next(iter(Interpreter(p).run(x).values())) for p in (ours, theirs))
     assert torch.equal(result, wanted)
+
+
+BY_ROWS = ("int4-block", "uint4-block", "int8-channel", "uint8-ios16", "palette-groups")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_rows_of_a_weight_are_those_of_the_whole(
+    form: str, plain: dict[str, Any], tmp_path: Path
+) -> None:
+    coremltools()
+    system, change, _ = FORMS[form]
+    with silent():
+        import coremltools.optimize.coreml as cto
+
+        path = save(change(cto, plain[system]), tmp_path / "small.mlpackage")
+    read = 0
+    for weight in compressed_constants(open_mlpackage(path).functions["main"]):
+        rows = rows_of(weight.source)
+        if rows is not None:
+            whole = weight.load().float().flatten(1)
+            wide = torch.empty(9, whole.shape[1])
+            rows.read(3, wide)
+            assert torch.equal(wide, whole[3:12])
+            read += 1
+    assert read == 3 or form not in BY_ROWS
 
 
 def _weights(program: Any) -> dict[tuple[int, ...], np.ndarray]:

@@ -81,7 +81,13 @@ class _Map(nn.Module):
 
 
 class DecoderWriter:
-    """Writes functions of one package."""
+    """Writes functions of one package.
+
+    Attributes:
+        kinds: What makes the graph of a function, and the decoder's steps in it.
+    """
+
+    kinds: tuple[type[Graph], type[Steps]] = (Graph, Steps)
 
     def __init__(
         self, spec: DecoderSpec, storage: Storage, form: Form, linear: str, group: int
@@ -100,7 +106,7 @@ class DecoderWriter:
         source = storage.source
         self.tied = source.identity("head.weight") == source.identity("embed.weight")
         self._tables = make_tables(spec, form.max_seq_len)
-        self._steps = Steps(cast(Graph, None), self._vector, self._slopes)
+        self._steps = self.kinds[1](cast(Graph, None), self._vector, self._slopes)
         with torch.device("meta"):
             self._decoder = Decoder(spec, form.max_seq_len, cast(Operators, self._steps))
         self._names = {id(t): name for name, t in self._decoder.named_parameters()}
@@ -117,7 +123,7 @@ class DecoderWriter:
             tokens: T.
         """
         function = FunctionWriter(name, opset)
-        self._steps.graph = graph = Graph(function)
+        self._steps.graph = graph = self.kinds[0](function)
         ids = self._inputs(graph, part, tokens)
         call = self._call(graph, part, tokens)
         x = self._begin(graph, ids, call) if part.embeds else by_channel(graph, ids, tokens)

@@ -68,7 +68,7 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
-class _Function:
+class PlannedFunction:
     """A function to write.
 
     Attributes:
@@ -111,7 +111,7 @@ def write_packages(
         done += count
         on_share(min(1.0, done / sizes.total))
 
-    made: list[tuple[_Function, FunctionWriter]] = []
+    made: list[tuple[PlannedFunction, FunctionWriter]] = []
     for group in _groups(spec, sizes, wanted):
         names = list(dict.fromkeys(function.package for function in group))
         with WeightWriter(weight_file(folder / names[0])) as writer:
@@ -131,6 +131,14 @@ def write_packages(
         {(name, i): spec for name in METHODS for i, spec in _hidden(name, made)},
         sum(written.operators for f, written in made if "decode" in f.methods),
     )
+
+
+def functions_in_order(
+    spec: DecoderSpec, source: Source, wanted: Wanted
+) -> tuple[PlannedFunction, ...]:
+    """Return every function that `write_packages` writes, as the methods call them."""
+    groups = _groups(spec, _Sizes(spec, source, wanted), wanted)
+    return tuple(sorted((f for group in groups for f in group), key=lambda f: f.place))
 
 
 class _Sizes:
@@ -154,23 +162,25 @@ class _Sizes:
         ]
 
 
-def _groups(spec: DecoderSpec, sizes: _Sizes, wanted: Wanted) -> Iterator[tuple[_Function, ...]]:
+def _groups(
+    spec: DecoderSpec, sizes: _Sizes, wanted: Wanted
+) -> Iterator[tuple[PlannedFunction, ...]]:
     """Yield functions that share a weight file, one group after the other."""
     count, tokens = len(spec.layers), (wanted.prefill_tokens, 1)
     several = wanted.functions
 
-    def of(package: str, part: Part, place: int, prefix: str = "") -> Iterator[_Function]:
+    def of(package: str, part: Part, place: int, prefix: str = "") -> Iterator[PlannedFunction]:
         for method, length in zip(METHODS, tokens, strict=True):
             own = (package, prefix + method) if several else (f"{package}_{method}", "main")
-            yield _Function(f"{own[0]}{SUFFIX}", own[1], part, length, (method,), place)
+            yield PlannedFunction(f"{own[0]}{SUFFIX}", own[1], part, length, (method,), place)
 
     if sizes.total <= wanted.limit_bytes:
         yield tuple(of("model", Part(True, range(count), True), 0))
         return
     embed, head = Part(True, range(0), False), Part(False, range(0), True)
 
-    def after(package: str, name: str, methods: tuple[str, ...]) -> _Function:
-        return _Function(f"{package}{SUFFIX}", name, head, 1, methods, count)
+    def after(package: str, name: str, methods: tuple[str, ...]) -> PlannedFunction:
+        return PlannedFunction(f"{package}{SUFFIX}", name, head, 1, methods, count)
 
     if wanted.by_method and several:
         yield tuple(of("embed", embed, -1))
@@ -194,7 +204,7 @@ def _link(file: Path, other: Path) -> None:
         shutil.copyfile(file, other)
 
 
-def _method(name: str, made: Sequence[tuple[_Function, FunctionWriter]]) -> Method:
+def _method(name: str, made: Sequence[tuple[PlannedFunction, FunctionWriter]]) -> Method:
     """Return a method: what goes into its calls from outside, and what comes out of them."""
     given: dict[str, TensorSpec] = {}
     results: dict[str, TensorSpec] = {}
@@ -224,7 +234,7 @@ def _method(name: str, made: Sequence[tuple[_Function, FunctionWriter]]) -> Meth
 
 
 def _hidden(
-    name: str, made: Sequence[tuple[_Function, FunctionWriter]]
+    name: str, made: Sequence[tuple[PlannedFunction, FunctionWriter]]
 ) -> Iterator[tuple[int, TensorSpec]]:
     """Yield the hidden vectors that a method's calls return, by the number of the call."""
     calls = (written for function, written in made if name in function.methods)

@@ -20,7 +20,7 @@ from mobilepack.backends.executorch import ScalarType, constant_method, containe
 from mobilepack.contract.manifest import FunctionCall, Method, TensorSpec
 from mobilepack.mil.delegates import BACKEND, REFERENCE
 from mobilepack.mil.flat_directory import flat_index
-from mobilepack.mil.writer import SPECIFICATIONS
+from mobilepack.mil.program import SPECIFICATIONS
 
 NEW = "new_"  # see `contract.manifest.FunctionCall`
 _PACKAGE = "model.mlpackage"

@@ -45,6 +45,7 @@ class TestPlan:
             ("coreml-ios18", {"states": True, "lowering": "reference"}, "as inputs"),
             ("coreml", {"lowering": "reference"}, "no .pte"),
             ("coreml-ios17", {"lowering": "reference"}, "several functions"),
+            ("coreml-ios18", {"weight_limit_mb": 2000}, "iOS 18 loads at most 1000 MB"),
             ("xnnpack", {"ios": 18}, "knows nothing of iOS"),
             ("xnnpack", {"states": True}, "knows nothing of iOS"),
             ("qnn", {"weight_limit_mb": 5}, "knows nothing of iOS"),
@@ -134,8 +135,10 @@ class TestProof:
             prefill_chunk=32,
             items=(Teacher(name="t", token_ids=(1, 2), calls=(2,)),),
         )
-        with pytest.raises(RunFailedError, match=r"weight\.bin"):
+        with pytest.raises(RunFailedError, match=r"weight\.bin") as caught:
             HostHarness().run(package, plan, log=tmp_path / "log")
+        assert "truncated" in caught.value.why
+        assert "Traceback" not in caught.value.why
 
     def test_the_form_is_the_neural_engine_s(self, int4: Path) -> None:
         program = open_mlpackage(int4 / "model.mlpackage")
