@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -107,7 +108,12 @@ FAULTS: dict[str, tuple[Callable[[Weights], None], dict[str, Any], dict[str, str
     "a wrong rope base": (
         _same,
         {"rope_theta": 500.0},
-        {"layer": "layers.0", "operator": "rope", "cause": "wrong-rope-base", "text": "50"},
+        {
+            "layer": "layers.0",
+            "operator": "rope",
+            "cause": "wrong-rope-base",
+            "text": r"about (49[5-9]|50[0-5])$",
+        },
     ),
     "a norm's weight": (
         _plus_one,
@@ -152,7 +158,7 @@ def _check_named(fault: str, good: Path, folder: Path) -> None:
     assert found.outcome == "found", found
     assert found.stage == "lowering"
     for key, value in wanted.items():
-        assert value in str(getattr(found, key)), found
+        assert re.search(value, str(getattr(found, key))), found
 
 
 def test_a_saturated_fp16_activation_is_named(tmp_path: Path) -> None:

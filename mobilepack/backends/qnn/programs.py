@@ -7,7 +7,6 @@ integers, in one process; the hashes say so.
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -65,7 +64,6 @@ def compile_programs(  # noqa: PLR0913  what a compilation is made of
         with Compiler(own) as compiler:
             for group in groups:
                 on_share(len(facts) / steps)
-                _give_back()
                 contexts.append(compiler.context(group, operands))
                 facts.append(
                     ContextFacts(
@@ -86,11 +84,6 @@ def compile_programs(  # noqa: PLR0913  what a compilation is made of
         compiled(phone, together, shared=True)
     on_share(1.0)
     return tuple(facts)
-
-
-def _give_back() -> None:
-    """Return to the system what is free of our heap: the compiler leaves gigabytes of it behind."""
-    ctypes.CDLL(None).malloc_trim(0)  # glibc's, which Qualcomm's libraries are linked with
 
 
 def _index(shards: Sequence[Graph], graph: Graph) -> list[int]:
