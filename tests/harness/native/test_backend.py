@@ -12,7 +12,6 @@ from mobilepack.errors import MissingError
 from mobilepack.harness.native.backend import check_backend, static_manifest
 from tests.packages import toy_package
 
-
 FORM = StaticForm(past=63, prefill_tokens=8, mask_value=-4e4, windows=(0,))
 
 

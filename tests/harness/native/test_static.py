@@ -103,7 +103,9 @@ def test_a_program_without_the_methods_says_what_it_has(
 ) -> None:
     package = Path(shutil.copytree(static_packages("windows"), tmp_path / "package"))
     shutil.copy2(fp32 / "model.pte", package)
-    with pytest.raises(RunFailedError, match="the program has no method prefill, it has .*forward"):
+    with pytest.raises(
+        RunFailedError, match=r"the program has no method prefill, it has .*forward"
+    ):
         NativeHarness().run(package, static_plan(package), log=tmp_path / "log.txt")
 
 
