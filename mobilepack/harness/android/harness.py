@@ -28,7 +28,7 @@ from mobilepack.harness.base import (
 )
 from mobilepack.harness.journal import Journal
 from mobilepack.harness.lease import leased
-from mobilepack.harness.native.backend import check_backend
+from mobilepack.harness.native.backend import check_backend, static_manifest
 from mobilepack.harness.native.build import Machine, built_runner
 
 
@@ -122,7 +122,9 @@ class AdbHarness:
         pinned = pin(self._adb, self._cores)
         store = Store(self._adb, on_push)
         runner = store.runner(built_runner(machine))
-        running = NativeRun(store, runner, self._wrap, pinned.words)
+        manifest = static_manifest(package)
+        described = store.manifest(manifest) if manifest else ""
+        running = NativeRun(store, runner, described, self._wrap, pinned.words)
         program = store.program(package / plan.program)
         there = plan.model_copy(update={"program": program, "weight_cache": ""})
         result = self._whole(running, there, watching)
@@ -130,7 +132,8 @@ class AdbHarness:
 
     def _whole(self, running: NativeRun, plan: RunPlan, watching: Watching) -> RunResult:
         """Run what an earlier attempt has not brought yet, and return the result of all of it."""
-        journal = Journal(self._adb.serial, plan.to_json(), running.runner, *running.pin)
+        how = (running.runner, running.manifest, *running.pin)
+        journal = Journal(self._adb.serial, plan.to_json(), *how)
         if self._wrap:  # counts of instructions come at the end, for all items or for none
             journal.forget()
         result = running.left_behind(journal)

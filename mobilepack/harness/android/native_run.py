@@ -51,12 +51,14 @@ class NativeRun:
 
     Attributes:
         runner: Folder of the runner on the phone.
+        manifest: On the phone, of a program that is called as it says; empty for another.
         wrap: Something that watches the runner.
         pin: Put before all of it; keeps it on some cores.
     """
 
     store: Store
     runner: str
+    manifest: str = ""
     wrap: Wrapping | None = None
     pin: tuple[str, ...] = ()
 
@@ -103,7 +105,8 @@ class NativeRun:
     def _words(self, folder: str) -> tuple[str, ...]:
         prefix = tuple(w.format(run=folder) for w in self.wrap.words) if self.wrap else ()
         command = (*self.pin, *prefix, *runner_command(self.runner), f"{ROOT}/objects")
-        return ("sh", "-c", _START, "sh", folder, *command, *_files(folder))
+        manifest = (self.manifest,) if self.manifest else ()
+        return ("sh", "-c", _START, "sh", folder, *command, *_files(folder), *manifest)
 
     def _fetch(self, folder: str, here: Path, plan_sha256: str) -> RunResult:
         pulled = here / RESULT

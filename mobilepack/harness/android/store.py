@@ -1,6 +1,6 @@
 """Our folder on a device: programs and runners by checksum, and one folder per run.
 
-    /data/local/tmp/mobilepack/objects/<sha256>.pte
+    /data/local/tmp/mobilepack/objects/<sha256>.pte, <sha256>.json
     /data/local/tmp/mobilepack/runners/<digest>/mobilepack_runner, lib/
     /data/local/tmp/mobilepack/runs/<host>-<id>/run_plan.json, run_result.json, pid
 
@@ -63,6 +63,17 @@ class Store:
         name = f"{digest}.pte"
         self._file(path, digest, f"{ROOT}/objects/{name}")
         return name
+
+    def manifest(self, path: Path) -> str:
+        """Return the path that a manifest has on the device, pushed if need be.
+
+        Raises:
+            RunFailedError: It did not arrive whole.
+        """
+        digest = _sha256(path)
+        remote = f"{ROOT}/objects/{digest}.json"
+        self._file(path, digest, remote)
+        return remote
 
     def runner(self, folder: Path) -> str:
         """Return the folder of a runner on the device, pushed if need be.

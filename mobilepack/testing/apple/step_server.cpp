@@ -47,7 +47,7 @@ void serve(const std::string& path, const std::string& plan_path) {
   const mobilepack::Plan plan = mobilepack::parse_plan(read(plan_path));
   auto* pool = executorch::extension::threadpool::get_threadpool();
   if (pool != nullptr) pool->_unsafe_reset_threadpool(plan.threads > 0 ? plan.threads : 1);
-  mobilepack::Program program(path, plan);
+  const auto program = mobilepack::open_program(path, "", plan);  // what Swift calls is dynamic
   put(0);
   std::fflush(stdout);
   int32_t head[2];
@@ -56,7 +56,7 @@ void serve(const std::string& path, const std::string& plan_path) {
     std::vector<int32_t> ids(head[0]);
     if (!get(ids.data(), ids.size() * sizeof(int32_t))) return;
     const std::vector<int64_t> tokens(ids.begin(), ids.end());
-    const mobilepack::Logits logits = program.step(tokens.data(), tokens.size(), head[1]);
+    const mobilepack::Logits logits = program->step(tokens.data(), tokens.size(), head[1]);
     put(static_cast<int32_t>(logits.size));
     put(logits.data, logits.size * sizeof(float));
     std::fflush(stdout);

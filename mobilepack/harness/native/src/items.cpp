@@ -11,6 +11,18 @@
 namespace mobilepack {
 namespace {
 
+// Feeds any number of tokens in calls of at most the plan's chunk.
+Logits prefill(const Plan& plan, Program& program, const int64_t* tokens, size_t count,
+               int64_t position) {
+  const auto chunk = static_cast<size_t>(plan.prefill_chunk);
+  Logits last;
+  for (size_t at = 0; at < count; at += chunk) {
+    last = program.step(tokens + at, std::min(chunk, count - at),
+                        position + static_cast<int64_t>(at));
+  }
+  return last;
+}
+
 void teach(const Plan& plan, const Item& item, Program& program, Outcome& out) {
   int64_t position = 0;
   for (int64_t count : item.calls) {
@@ -23,14 +35,14 @@ void teach(const Plan& plan, const Item& item, Program& program, Outcome& out) {
   }
 }
 
-Generated generate(const Item& item, Program& program) {
+Generated generate(const Plan& plan, const Item& item, Program& program) {
   const auto stops = [&](int64_t id) {
     return std::count(item.stop_ids.begin(), item.stop_ids.end(), id) > 0;
   };
   Generated found;
   int64_t start = now_ns();
   found.token_ids.push_back(
-      greedy(program.prefill(item.token_ids.data(), item.token_ids.size(), 0)));
+      greedy(prefill(plan, program, item.token_ids.data(), item.token_ids.size(), 0)));
   found.ttft_ns = now_ns() - start;
   while (static_cast<int64_t>(found.token_ids.size()) < item.max_new_tokens &&
          !stops(found.token_ids.back())) {
@@ -49,13 +61,15 @@ struct Round {
   std::vector<int64_t> token_ns;
 };
 
-Round one_round(const Item& item, const std::vector<int64_t>& ids, Program& program) {
+Round one_round(const Plan& plan, const Item& item, const std::vector<int64_t>& ids,
+                Program& program) {
   Round round;
   int64_t position = item.n_depth + item.n_prompt;
   int64_t mark = now_ns();
   if (item.n_prompt > 0) {
     mark_instructions(Mark::prefill);
-    program.prefill(ids.data() + item.n_depth, static_cast<size_t>(item.n_prompt), item.n_depth);
+    prefill(plan, program, ids.data() + item.n_depth, static_cast<size_t>(item.n_prompt),
+            item.n_depth);
   }
   round.prompt_ns = now_ns() - mark;
   for (int64_t n = 0; n < item.n_gen; ++n, ++position) {
@@ -68,7 +82,7 @@ Round one_round(const Item& item, const std::vector<int64_t>& ids, Program& prog
   return round;
 }
 
-Timing time(const Item& item, Program& program, Outcome& seen) {
+Timing time(const Plan& plan, const Item& item, Program& program, Outcome& seen) {
   std::vector<int64_t> ids;
   for (int64_t p = 0; p < item.positions(); ++p) {
     ids.push_back(item.token_ids[static_cast<size_t>(p) % item.token_ids.size()]);
@@ -79,8 +93,10 @@ Timing time(const Item& item, Program& program, Outcome& seen) {
       std::this_thread::sleep_for(std::chrono::duration<double>(item.cooldown_s));
     }
     // Again for every round: a recurrent state cannot be rewound.
-    if (item.n_depth > 0) program.prefill(ids.data(), static_cast<size_t>(item.n_depth), 0);
-    Round round = one_round(item, ids, program);
+    if (item.n_depth > 0) {
+      prefill(plan, program, ids.data(), static_cast<size_t>(item.n_depth), 0);
+    }
+    Round round = one_round(plan, item, ids, program);
     if (number < item.warmups) continue;
     seen.frequencies.sample();  // right after the load, outside the clock
     seen.temperatures.sample();
@@ -113,9 +129,9 @@ Outcome run_items(const Plan& plan, Program& program,
     if (item.kind == Kind::teacher) {
       teach(plan, item, program, one);
     } else if (item.kind == Kind::generate) {
-      one.generated.emplace_back(item.name, generate(item, program));
+      one.generated.emplace_back(item.name, generate(plan, item, program));
     } else {
-      one.timings.emplace_back(item.name, time(item, program, all));
+      one.timings.emplace_back(item.name, time(plan, item, program, all));
     }
     finished(item.name, one);
     append(all.rows, one.rows);

@@ -1,8 +1,11 @@
-// mobilepack_runner PACKAGE PLAN RESULT: carries out a run plan and writes its result.
+// mobilepack_runner PACKAGE PLAN RESULT [MANIFEST]: carries out a run plan and writes its result.
 //
+// The manifest says how a program of the static form is called; without one it is the package's
+// manifest.json if that is there.
 // Says on stdout how far it is, one JSON document per line (mobilepack/harness/talk.py); the runtime
 // prints to stderr. The result appears whole or not at all.
 #include <executorch/runtime/platform/runtime.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
@@ -71,8 +74,22 @@ int64_t set_threads(const Plan& plan) {
   return static_cast<int64_t>(pool->get_thread_count());
 }
 
-void run(const std::string& package, const std::string& plan_path, const std::string& result_path) {
-  const Plan plan = parse_plan(read(plan_path));
+struct Paths {
+  std::string package;
+  std::string plan;
+  std::string result;
+  std::string manifest;  // empty: the package's own, if it has one
+};
+
+std::string read_manifest(const Paths& paths) {
+  if (!paths.manifest.empty()) return read(paths.manifest);
+  const std::string own = paths.package + "/manifest.json";
+  return access(own.c_str(), F_OK) == 0 ? read(own) : "";
+}
+
+void run(const Paths& paths) {
+  const Plan plan = parse_plan(read(paths.plan));
+  const std::string manifest = read_manifest(paths);
   Facts facts;
   facts.conditions = conditions("_before");
   facts.threads = set_threads(plan);
@@ -80,7 +97,7 @@ void run(const std::string& package, const std::string& plan_path, const std::st
   facts.conditions["peak_memory"] = fresh ? "since before the load" : "since process start";
   facts.before_load_bytes = resident_bytes();
   const int64_t start = now_ns();
-  Program program(package + "/" + plan.program, plan);
+  const auto program = open_program(paths.package + "/" + plan.program, manifest, plan);
   facts.load_ns = now_ns() - start;
   facts.after_load_bytes = resident_bytes();
   say({{"event", "loaded"}, {"load_ns", facts.load_ns}, {"threads", facts.threads}});
@@ -90,25 +107,25 @@ void run(const std::string& package, const std::string& plan_path, const std::st
   const auto finished = [](const std::string& item, const Outcome& one) {
     say_line(finished_json(item, one, peak_resident_bytes()));
   };
-  const Outcome outcome = run_items(plan, program, tell, finished);
+  const Outcome outcome = run_items(plan, *program, tell, finished);
   facts.peak_bytes = peak_resident_bytes();
   facts.conditions.merge(conditions("_after"));
   facts.conditions["frequencies_khz_during"] = outcome.frequencies.said();
   facts.conditions["temperatures_c_during"] = outcome.temperatures.said();
-  write_whole(result_path, result_json(plan, outcome, facts));
+  write_whole(paths.result, result_json(plan, outcome, facts));
 }
 
 }  // namespace
 }  // namespace mobilepack
 
 int main(int argc, char** argv) {
-  if (argc != 4) {
-    std::fprintf(stderr, "usage: %s PACKAGE PLAN RESULT\n", argv[0]);
+  if (argc != 4 && argc != 5) {
+    std::fprintf(stderr, "usage: %s PACKAGE PLAN RESULT [MANIFEST]\n", argv[0]);
     return 2;
   }
   executorch::runtime::runtime_init();
   try {
-    mobilepack::run(argv[1], argv[2], argv[3]);
+    mobilepack::run({argv[1], argv[2], argv[3], argc == 5 ? argv[4] : ""});
   } catch (const std::exception& error) {
     mobilepack::say({{"event", "failed"}, {"why", error.what()}});
     return 1;

@@ -1,18 +1,15 @@
 #include "plan.h"
 
-#include <nlohmann/json.hpp>
 #include <set>
 #include <stdexcept>
 
+#include "fields.h"
 #include "sha256.h"
 
 namespace mobilepack {
 namespace {
 
-using Json = nlohmann::json;
-
 constexpr const char* kSchema = "mobilepack/run-plan/1";
-constexpr int64_t kIdLimit = int64_t{1} << 31;
 
 // A field that a file has and this runner does not know could change what the plan means.
 void refuse_unknown(const Json& object, const std::set<std::string>& known) {
@@ -21,42 +18,6 @@ void refuse_unknown(const Json& object, const std::set<std::string>& known) {
       throw std::runtime_error("unknown field " + field.key());
     }
   }
-}
-
-int64_t whole(const Json& object, const char* key, int64_t least, int64_t otherwise) {
-  if (!object.contains(key)) {
-    if (otherwise < least) throw std::runtime_error(std::string(key) + " is missing");
-    return otherwise;
-  }
-  const Json& value = object.at(key);
-  if (!value.is_number_integer() || value.get<int64_t>() < least) {
-    throw std::runtime_error(std::string(key) + " must be an integer of at least " +
-                             std::to_string(least));
-  }
-  return value.get<int64_t>();
-}
-
-std::string text(const Json& object, const char* key, const std::string& otherwise) {
-  if (!object.contains(key)) return otherwise;
-  if (!object.at(key).is_string()) throw std::runtime_error(std::string(key) + " must be text");
-  return object.at(key).get<std::string>();
-}
-
-std::vector<int64_t> wholes(const Json& object, const char* key, int64_t least, bool required) {
-  if (!object.contains(key)) {
-    if (required) throw std::runtime_error(std::string(key) + " is missing");
-    return {};
-  }
-  std::vector<int64_t> found;
-  for (const Json& value : object.at(key)) {
-    if (!value.is_number_integer() || value.get<int64_t>() < least ||
-        value.get<int64_t>() >= kIdLimit) {
-      throw std::runtime_error(std::string(key) + " holds what is no valid number");
-    }
-    found.push_back(value.get<int64_t>());
-  }
-  if (required && found.empty()) throw std::runtime_error(std::string(key) + " is empty");
-  return found;
 }
 
 Item parse_teacher(const Json& raw) {

@@ -1,9 +1,15 @@
 #include "program.h"
 
-#include <algorithm>
-#include <cstdio>
+#include <executorch/extension/module/module.h>
 #include <executorch/extension/tensor/tensor.h>
+
+#include <algorithm>
 #include <stdexcept>
+#include <utility>
+#include <vector>
+
+#include "failure.h"
+#include "static_program.h"
 
 namespace mobilepack {
 namespace {
@@ -16,16 +22,27 @@ using executorch::runtime::EValue;
 // Method whose presence says that a program has a recurrent state (contract/manifest.py RECURRENT).
 constexpr const char* kRecurrent = "use_recurrent_state";
 
-[[noreturn]] void fail(const char* doing, Error error) {
-  char text[160];
-  std::snprintf(text, sizeof text, "%s: ExecuTorch error 0x%x (%s)", doing,
-                static_cast<unsigned>(error), executorch::runtime::to_string(error));
-  throw std::runtime_error(text);
-}
+// One method that takes any number of tokens and keeps the cache in place.
+class DynamicProgram : public Program {
+ public:
+  DynamicProgram(const std::string& path, const Plan& plan);
 
-}  // namespace
+  // A program with a recurrent state is fed again from its beginning when a call rewinds it, as
+  // mobilepack/harness/runner.py does.
+  Logits step(const int64_t* tokens, size_t count, int64_t position) override;
 
-Program::Program(const std::string& path, const Plan& plan)
+ private:
+  Logits call(const int64_t* tokens, size_t count, int64_t position);
+
+  Module module_;
+  std::string method_;
+  size_t chunk_;
+  bool recurrent_ = false;
+  std::vector<int64_t> fed_;
+  std::vector<int64_t> buffer_;
+};
+
+DynamicProgram::DynamicProgram(const std::string& path, const Plan& plan)
     : module_(path, Module::LoadMode::Mmap),
       method_(plan.method),
       chunk_(static_cast<size_t>(plan.prefill_chunk)) {
@@ -35,7 +52,7 @@ Program::Program(const std::string& path, const Plan& plan)
   recurrent_ = names.ok() && names->count(kRecurrent) > 0;
 }
 
-Logits Program::call(const int64_t* tokens, size_t count, int64_t position) {
+Logits DynamicProgram::call(const int64_t* tokens, size_t count, int64_t position) {
   using executorch::extension::from_blob;
   buffer_.assign(tokens, tokens + count);
   const auto length = static_cast<executorch::aten::SizesType>(count);
@@ -54,7 +71,7 @@ Logits Program::call(const int64_t* tokens, size_t count, int64_t position) {
   return {logits.const_data_ptr<float>() + (logits.numel() - size), size};
 }
 
-Logits Program::step(const int64_t* tokens, size_t count, int64_t position) {
+Logits DynamicProgram::step(const int64_t* tokens, size_t count, int64_t position) {
   if (!recurrent_) return call(tokens, count, position);
   const auto begin = static_cast<size_t>(position);
   if (begin < fed_.size()) {
@@ -67,12 +84,13 @@ Logits Program::step(const int64_t* tokens, size_t count, int64_t position) {
   return call(tokens, count, position);
 }
 
-Logits Program::prefill(const int64_t* tokens, size_t count, int64_t position) {
-  Logits last;
-  for (size_t at = 0; at < count; at += chunk_) {
-    last = step(tokens + at, std::min(chunk_, count - at), position + static_cast<int64_t>(at));
-  }
-  return last;
+}  // namespace
+
+std::unique_ptr<Program> open_program(const std::string& path, const std::string& manifest,
+                                      const Plan& plan) {
+  auto form = manifest.empty() ? std::nullopt : parse_static_form(manifest);
+  if (form) return std::make_unique<StaticProgram>(path, std::move(*form));
+  return std::make_unique<DynamicProgram>(path, plan);
 }
 
 }  // namespace mobilepack

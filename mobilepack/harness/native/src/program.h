@@ -1,11 +1,10 @@
-// A loaded program's method as one call of the model.
+// A loaded program as one call of the model.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <executorch/extension/module/module.h>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "plan.h"
 
@@ -19,25 +18,17 @@ struct Logits {
 
 class Program {
  public:
-  // Maps the file and prepares the method. Throws std::runtime_error with the runtime's code.
-  Program(const std::string& path, const Plan& plan);
+  virtual ~Program() = default;
 
-  // Feeds `count` tokens from a position on. A program with a recurrent state is fed again from its
-  // beginning when a call rewinds it, as mobilepack/harness/runner.py does.
-  Logits step(const int64_t* tokens, size_t count, int64_t position);
-
-  // Feeds any number of tokens in calls of at most the plan's chunk.
-  Logits prefill(const int64_t* tokens, size_t count, int64_t position);
-
- private:
-  Logits call(const int64_t* tokens, size_t count, int64_t position);
-
-  executorch::extension::Module module_;
-  std::string method_;
-  size_t chunk_;
-  bool recurrent_ = false;
-  std::vector<int64_t> fed_;
-  std::vector<int64_t> buffer_;
+  // Feeds `count` tokens from a position on. Throws std::runtime_error with the runtime's code, or
+  // if the program does not take so many there.
+  virtual Logits step(const int64_t* tokens, size_t count, int64_t position) = 0;
 };
+
+// Maps the file and prepares its methods: those of the static form if the package's manifest (its
+// text, empty without one) describes them, else the plan's, which keeps the cache in place. Throws
+// std::runtime_error with the runtime's code, or with what of the manifest cannot be.
+std::unique_ptr<Program> open_program(const std::string& path, const std::string& manifest,
+                                      const Plan& plan);
 
 }  // namespace mobilepack
