@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mobilepack.contract.package import MANIFEST, Package
 from mobilepack.errors import UsageError
+from mobilepack.harness.android.app import check_dynamic
 from mobilepack.models.chat import ChatMessage, ChatTemplate
 from mobilepack.models.tokenizer import Tokenizer
 
@@ -26,7 +27,8 @@ def android_files(package: Package) -> Iterator[Mapping[str, Path]]:
     """Give the files that android_demo reads, by their path below its package folder.
 
     Raises:
-        UsageError: The package is for Apple's devices, or its chat template is broken.
+        UsageError: The package is for Apple's devices, its program is one that the app cannot
+            call, or its chat template is broken.
     """
     backend = package.manifest.plan.backend
     if backend not in _ANDROID:
@@ -36,6 +38,7 @@ def android_files(package: Package) -> Iterator[Mapping[str, Path]]:
             why=f"its program is for {backend}",
             next="build one that does: mobilepack build MODEL --target xnnpack",
         )
+    check_dynamic(package.root)
     files = {"model.pte": package.phone_program}
     files |= {name: package.root / name for name in _TOKENIZERS if package.lists(name)}
     files[MANIFEST] = package.root / MANIFEST

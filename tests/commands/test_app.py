@@ -13,10 +13,13 @@ import pytest
 
 from mobilepack.commands.app import AppOptions, android_app
 from mobilepack.commands.app_files import prompt_template
+from mobilepack.contract.manifest import StaticForm
+from mobilepack.contract.package import MANIFEST
 from mobilepack.errors import UsageError
 from mobilepack.models.tokenizer import Tokenizer
 from mobilepack.models.zoo import embedded_path
 from tests.harness.parts import quantised
+from tests.packages import toy_package
 
 __all__ = ["quantised"]
 DEMO = Path(__file__).parents[2] / "android_demo"
@@ -84,6 +87,18 @@ def test_a_package_becomes_the_app_s_assets(
     assert (assets / "model.pte").read_bytes() == program
     assert "{message}" in (assets / "prompt.txt").read_text()
     assert done.document["variant"] == "xnnpackDebug"
+
+
+def test_a_program_that_the_app_cannot_call_is_refused(tmp_path: Path) -> None:
+    package = toy_package(tmp_path / "package")
+    manifest = json.loads((package / MANIFEST).read_text())
+    form = StaticForm(past=64, prefill_tokens=32, mask_value=-1e4, windows=(0,))
+    manifest["static"] = form.model_dump()
+    (package / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(UsageError) as refused:
+        android_app(AppOptions(tmp_path / "mine", package))
+    assert refused.value.code == "app-static-form"
+    assert not (tmp_path / "mine").exists()
 
 
 def test_a_prompt_without_template_begins_with_the_token_that_runners_do_not_add(

@@ -20,6 +20,7 @@ from mobilepack.harness.android.instrument import OK, Said
 from mobilepack.harness.android.native_run import Watching
 from mobilepack.harness.android.store import OnPush
 from mobilepack.harness.base import Device
+from mobilepack.harness.native.backend import static_manifest
 from mobilepack.harness.native.build import Machine
 from mobilepack.process import Child
 
@@ -30,6 +31,26 @@ _PLAN, _RESULT = "files/run_plan.json", "files/run_result.json"
 _RESULT_S = 300.0
 _UNPINNED = {"cores": ALL, "cores_by": "the system's scheduler: an app is not pinned"}
 _EXIT_S = 30.0
+
+
+def check_dynamic(package: Path) -> None:
+    """Refuse a program of the static form: the app calls one method, whose cache lies inside.
+
+    QNN's masks and logits are unsigned 16-bit integers, for which ExecuTorch's Java API has no
+    tensor (`DType` and `Tensor` of npm's react-native-executorch 0.9.3).
+
+    Raises:
+        UsageError: It is one, or the manifest cannot be read.
+    """
+    if static_manifest(package):
+        raise UsageError(
+            "app-static-form",
+            f"the app cannot run the program of {package}",
+            why="its caller has to keep the cache, and of QNN also to hand over unsigned 16-bit"
+            " integers, which ExecuTorch's Java API does not know",
+            next="check it here (mobilepack verify PACKAGE -d host), or build for the app: --target"
+            " xnnpack",
+        )
 
 
 class AppHarness(AdbHarness):
@@ -77,6 +98,7 @@ class AppHarness(AdbHarness):
         on_push: OnPush,
     ) -> RunResult:
         del machine  # the app brings its library
+        check_dynamic(package)
         self._app.check()
         program = self._app.program(package / plan.program, on_push)
         there = plan.model_copy(update={"program": program, "weight_cache": ""})

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from mobilepack.commands.devices import AdbServer, harnesses
+from mobilepack.contract.manifest import StaticForm
 from mobilepack.contract.run_plan import RunPlan, Teacher
 from mobilepack.errors import MissingError, RunFailedError, UsageError
 from mobilepack.harness.android.adb import Adb
@@ -153,6 +154,19 @@ class TestOnAPhone:
             )
         assert failure.value.code == "run-timeout"
         assert "force-stop mobilepack.demo" in (phone.disk.system / "am.log").read_text()
+
+    def test_a_program_that_it_cannot_call_is_refused_before_anything_is_pushed(
+        self, server: Adb, phone: FakePhone, quantised: Path, tmp_path: Path
+    ) -> None:
+        package = Path(shutil.copytree(quantised, tmp_path / "static"))
+        manifest = json.loads((package / "manifest.json").read_text())
+        form = StaticForm(past=64, prefill_tokens=32, mask_value=-1e4, windows=(0,))
+        manifest["static"] = form.model_dump()
+        (package / "manifest.json").write_text(json.dumps(manifest))
+        with pytest.raises(UsageError) as failure:
+            AppHarness(server.on(phone.serial)).run(package, PLAN, log=tmp_path / "log")
+        assert failure.value.code == "app-static-form"
+        assert not list((phone.disk.root / "data/local/tmp").iterdir())
 
     def test_a_program_for_another_chip_is_refused_before_anything_is_pushed(
         self, server: Adb, new_phone: NewPhone, quantised: Path, tmp_path: Path
