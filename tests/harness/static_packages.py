@@ -78,6 +78,7 @@ def static_package(
     *,
     integers: bool = False,
     delegate: bool = True,
+    by_rows: bool = True,
 ) -> Path:
     """Write a package: `prefill` of 8 tokens and `decode`, a cache of 47 positions.
 
@@ -87,6 +88,7 @@ def static_package(
         weights: By parameter.
         integers: Masks, caches and logits as integers.
         delegate: To XNNPACK; else every operator is one of the portable kernels.
+        by_rows: Whether the program takes the last cache as it lies in memory, or channels last.
     """
     _register_kernels()
     names = input_names(spec)
@@ -108,6 +110,9 @@ def static_package(
             pairs = zip(names, inputs[name], strict=True)
             inputs[name] = tuple(_integers(n, t, codes.get(n)) for n, t in pairs)
             modules[name] = Integers(decoder, names, codes)
+        if not by_rows:
+            *others, last = inputs[name]
+            inputs[name] = (*others, last.contiguous(memory_format=torch.channels_last))
     methods = static_methods(names, shapes, made)
     form = StaticForm(
         past=CONTEXT - 1, prefill_tokens=PREFILL, mask_value=MASK, windows=windows_of(spec)
@@ -146,7 +151,8 @@ def static_packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
     """Return what gives a package by its kind, lowered when it is first asked for.
 
     `embedded`; and two layers with random weights: `windows` (a full one and one of 5 tokens),
-    `integers` (window of 5, integers at the edge), `portable` (likewise in floats, no delegate).
+    `integers` (window of 5, integers at the edge), `portable` (likewise in floats, no delegate),
+    `turned` (likewise, the last cache stored channels last).
     """
     root = tmp_path_factory.mktemp("static")
 
@@ -158,7 +164,11 @@ def static_packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
             case = next(case for case in CASES if case.name == "gemma3")
             config = {**case.keys, **_WINDOWS, "model_type": case.model_type}
             return random_static_package(root / kind, family_of(config).read(config))
-        options = {"integers": kind == "integers", "delegate": kind != "portable"}
+        options = {
+            "integers": kind == "integers",
+            "delegate": kind == "integers",
+            "by_rows": kind != "turned",
+        }
         return random_static_package(root / kind, tiny_spec("mistral"), **options)
 
     return get

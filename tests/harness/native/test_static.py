@@ -109,6 +109,14 @@ def test_a_program_without_the_methods_says_what_it_has(
         NativeHarness().run(package, static_plan(package), log=tmp_path / "log.txt")
 
 
+def test_a_program_that_stores_a_tensor_otherwise_is_refused(
+    static_packages: Packages, tmp_path: Path
+) -> None:
+    package = static_packages("turned")
+    with pytest.raises(RunFailedError, match=r"v_1 is .* \[1, 2, 47, 16\], not stored by rows"):
+        NativeHarness().run(package, static_plan(package), log=tmp_path / "log.txt")
+
+
 def test_a_manifest_may_lie_elsewhere(static_packages: Packages, tmp_path: Path) -> None:
     """As on a phone, where programs of many packages lie side by side."""
     package = static_packages("windows")

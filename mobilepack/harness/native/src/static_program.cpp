@@ -2,6 +2,7 @@
 
 #include <executorch/runtime/core/exec_aten/util/scalar_type_util.h>
 
+#include <algorithm>
 #include <set>
 #include <stdexcept>
 #include <utility>
@@ -39,11 +40,17 @@ std::string said(ScalarType type, const Sizes& sizes) {
   return text + "]";
 }
 
-// Holds one tensor of the program against the manifest's.
+std::string said(const Result<TensorInfo>& found) {
+  if (!found.ok()) return "no tensor";
+  const auto order = found->dim_order();
+  const bool by_rows = std::is_sorted(order.begin(), order.end());
+  return said(found->scalar_type(), found->sizes()) + (by_rows ? "" : ", not stored by rows,");
+}
+
+// Holds one tensor of the program against the manifest's, which is stored by rows.
 void compare(const MethodSpec& method, const TensorSpec& spec, const Result<TensorInfo>& found) {
   const std::string ours = said(scalar_type(spec.dtype), spec.shape);
-  const std::string theirs =
-      found.ok() ? said(found->scalar_type(), found->sizes()) : "no tensor";
+  const std::string theirs = said(found);
   if (ours == theirs) return;
   throw std::runtime_error(method.name + ": " + spec.name + " is " + ours +
                            " in manifest.json and " + theirs + " in the program");
