@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mobilepack.errors import UsageError
+from mobilepack.mil.described import check_described, enumerated
 from mobilepack.mil.files import Files, damaged
 from mobilepack.mil.program import (
     OPSETS,
@@ -70,6 +71,7 @@ def parse_program(name: str, spec: memoryview, files: Files, model_path: str) ->
     )
     if default not in functions:
         raise damaged(name, f"its default function {default!r} is not among {list(functions)}")
+    check_described(name, model.description, functions, default)
     return Program(
         name=name,
         specification_version=model.specificationVersion,
@@ -77,7 +79,7 @@ def parse_program(name: str, spec: memoryview, files: Files, model_path: str) ->
         default=default,
         weight_bytes=sum(len(file.data) for file in reader.weights.values()),
         metadata=dict(model.description.metadata.userDefined),
-        enumerated=_enumerated(model.description, default),
+        enumerated=enumerated(model.description, default),
     )
 
 
@@ -100,17 +102,6 @@ def _check_version(name: str, version: int, functions: Iterable[Function]) -> No
                 f" ({OPSETS[function.opset]}), which needs specification version {least};"
                 f" the package says {version}",
             )
-
-
-def _enumerated(description: Any, default: str) -> dict[tuple[str, str], int]:
-    """Count the shapes of inputs whose shapes are listed, by (function, input)."""
-    lists = [(item.name, item.input) for item in description.functions]
-    return {
-        (function, item.name): len(item.type.multiArrayType.enumeratedShapes.shapes)
-        for function, inputs in [*lists, (default, description.input)]
-        for item in inputs
-        if item.type.multiArrayType.WhichOneof("ShapeFlexibility") == "enumeratedShapes"
-    }
 
 
 def _decode(name: str, spec: memoryview) -> Any:

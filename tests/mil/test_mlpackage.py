@@ -7,6 +7,7 @@ import json
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -209,6 +210,43 @@ def test_a_package_says_the_system_that_its_functions_are_of(
     x = writer.input("x", ("fp16", (2,)))
     writer.returns(writer.add("relu", ("y", ("fp16", (2,))), x=x))
     writer.model.specificationVersion = version
+    with pytest.raises(UsageError, match=words):
+        open_mlpackage(writer.save(tmp_path / "m.mlpackage"))
+
+
+def _as_dictionary(description: Any) -> None:
+    description.input.add(name="x").type.dictionaryType.stringKeyType.SetInParent()
+
+
+def _of_another_name(description: Any) -> None:
+    description.input.add(name="tokens").type.multiArrayType.dataType = 65552
+
+
+def _of_another_type(description: Any) -> None:
+    description.input.add(name="x").type.multiArrayType.dataType = 131104
+
+
+def _of_another_function(description: Any) -> None:
+    item = description.functions.add(name="prefill").input.add(name="x")
+    item.type.multiArrayType.dataType = 65552
+
+
+@pytest.mark.parametrize(
+    ("describe", "words"),
+    [
+        (_as_dictionary, "'x' of 'main' is described as a dictionary"),
+        (_of_another_name, "describes an input 'tokens' that 'main' does not take"),
+        (_of_another_type, "describes 'x' of 'main' as int32, the program takes fp16"),
+        (_of_another_function, "describes the function 'prefill', which it does not have"),
+    ],
+)
+def test_a_description_that_the_program_does_not_answer_to_is_refused(
+    describe: Callable[[Any], None], words: str, tmp_path: Path
+) -> None:
+    writer = Writer()
+    x = writer.input("x", ("fp16", (2,)))
+    writer.returns(writer.add("relu", ("y", ("fp16", (2,))), x=x))
+    describe(writer.model.description)
     with pytest.raises(UsageError, match=words):
         open_mlpackage(writer.save(tmp_path / "m.mlpackage"))
 
