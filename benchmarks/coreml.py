@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.checkpoint import write_checkpoint
+from benchmarks.environments import cache_folder
 from benchmarks.host import describe_host
 from benchmarks.process import run_measured
 from benchmarks.shapes import shape_named
@@ -168,10 +169,12 @@ def render(path: Path = RESULT) -> str:
 def main() -> None:
     """Measure everything and write the results document."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.coreml", description=__doc__)
-    parser.add_argument("--checkpoints", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=RESULT)
-    parser.add_argument("--resume", action="store_true", help="keep the rows that are there")
+    add = parser.add_argument
+    add("--checkpoints", type=Path, help="folder of checkpoints (default: in the cache)")
+    add("--out", type=Path, default=RESULT)
+    add("--resume", action="store_true", help="keep the rows that are there")
     options = parser.parse_args()
+    checkpoints = options.checkpoints or cache_folder() / "checkpoints"
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "started_utc": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -183,7 +186,7 @@ def main() -> None:
     known = [row["case"] for row in document["rows"]]
     for case in (c for c in CASES if json.loads(json.dumps(asdict(c))) not in known):
         with tempfile.TemporaryDirectory() as folder:
-            row = measure(case, options.checkpoints, Path(folder))
+            row = measure(case, checkpoints, Path(folder))
         document["rows"].append(asdict(row))
         options.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         print(row, flush=True)

@@ -1,6 +1,6 @@
 """Measure what interpreting a package of 1 GB takes: memory beside its file, and time per token.
 
-`python -m benchmarks.mil_large --checkpoints DIR` builds Llama-3.2-1B's shape with random weights
+`python -m benchmarks.mil_large` builds Llama-3.2-1B's shape with random weights
 and feeds each package a prefill and some decode steps, in a fresh process that reads its own peak.
 Writes JSON; a table of docs/mil.md is made from it.
 """
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.checkpoint import write_checkpoint
+from benchmarks.environments import cache_folder
 from benchmarks.host import describe_host
 from benchmarks.process import run_measured
 from benchmarks.shapes import shape_named
@@ -127,16 +128,16 @@ def render(path: Path = RESULT) -> str:
 def main() -> None:
     """Measure everything and write the results document, or be the child."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mil_large", description=__doc__)
-    parser.add_argument("--checkpoints", type=Path)
-    parser.add_argument("--out", type=Path, default=RESULT)
-    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    add = parser.add_argument
+    add("--checkpoints", type=Path, help="folder of checkpoints (default: in the cache)")
+    add("--out", type=Path, default=RESULT)
+    add("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         print(json.dumps(interpret(options.child)))
         return
-    if options.checkpoints is None:
-        parser.error("name a folder for the checkpoint: --checkpoints DIR")
-    write_checkpoint(shape_named(SHAPE), options.checkpoints / SHAPE)
+    checkpoint = (options.checkpoints or cache_folder() / "checkpoints") / SHAPE
+    write_checkpoint(shape_named(SHAPE), checkpoint)
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "started_utc": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -146,7 +147,7 @@ def main() -> None:
     }
     for target, recipe in CASES:
         with tempfile.TemporaryDirectory() as folder:
-            row = measure(target, recipe, options.checkpoints / SHAPE, Path(folder))
+            row = measure(target, recipe, checkpoint, Path(folder))
         document["rows"].append(asdict(row))
         options.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         print(row, flush=True)
