@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from mobilepack.commands.mil import DiffView, Invocation
     from mobilepack.commands.mil import diff as mil_diff
     from mobilepack.commands.mil import run as mil_run
-    from mobilepack.commands.mil import show as mil_show
+    from mobilepack.commands.mil_show import show as mil_show
     from mobilepack.commands.plan import Prediction, plan
     from mobilepack.commands.report import Exports, ReportResult
     from mobilepack.commands.report import report as write_report
@@ -139,8 +139,8 @@ _PLACES: dict[str, tuple[str, ...]] = {
         "Invocation",
         "mil_diff",
         "mil_run",
-        "mil_show",
     ),
+    "commands.mil_show": ("mil_show",),
     "commands.plan": (
         "Prediction",
         "plan",

@@ -12,7 +12,8 @@ from mobilepack.cli import options, render
 from mobilepack.errors import ExitCode
 
 if TYPE_CHECKING:
-    from mobilepack.commands.mil import DiffView, FileView, FunctionView, Invocation, RunView
+    from mobilepack.commands.mil import DiffView, Invocation, RunView
+    from mobilepack.commands.mil_show import FileView, FunctionView
 
 F = TypeVar("F", bound=Callable[..., Any])
 MOST_ROWS = 20  # operators in the summary of a function
@@ -123,7 +124,7 @@ Example
 @options.json_option
 def show_command(program: Path, operations: bool, as_json: bool) -> None:
     """Show a program's functions, states and operators, and which the interpreter lacks."""
-    from mobilepack.commands.mil import show
+    from mobilepack.commands.mil_show import show
 
     view = show(program, listing=operations)
     if as_json:

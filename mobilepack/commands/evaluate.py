@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from mobilepack.commands.answering import AnsweringModel, answering
-from mobilepack.commands.bench import recipe_text
+from mobilepack.commands.bench_record import recipe_text
 from mobilepack.commands.lm_tasks import LmEval, LmEvalOptions
 from mobilepack.commands.pocket import NAME as POCKET
 from mobilepack.commands.pocket import run_pocket

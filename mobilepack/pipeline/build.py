@@ -20,10 +20,11 @@ from mobilepack.pipeline.job import Job
 from mobilepack.pipeline.lower import runner_metadata
 from mobilepack.pipeline.onnx import build_onnx
 from mobilepack.pipeline.package import ProgramFacts, copy_companions, write_manifest
+from mobilepack.pipeline.plain import check_static
 from mobilepack.pipeline.qnn import build_qnn
 from mobilepack.pipeline.reference import Passage, choose_passages
 from mobilepack.pipeline.stages import Stages
-from mobilepack.pipeline.static_form import check_plain, static_passages
+from mobilepack.pipeline.static_form import static_passages
 from mobilepack.pipeline.workspace import working
 from mobilepack.pipeline.xnnpack import build_xnnpack
 
@@ -64,7 +65,7 @@ def build_package(
         tokenizer = Tokenizer.open(model.checkpoint.folder)
         passages = reference_passages(model, plan)  # first, for it may refuse the tokenizer
         if plan.backend != "xnnpack":
-            check_plain(model.spec, plan.target)
+            check_static(model.spec, plan.target)
         if plan.backend in ("qnn", "coreml"):
             passages = static_passages(passages, plan.max_seq_len)
         with working(out, plan.target, content_id(plan)) as workspace:

@@ -18,13 +18,13 @@ from mobilepack.contract.manifest import (
 from mobilepack.errors import BuildError
 from mobilepack.models.weights import LoadedModel
 from mobilepack.pipeline.package import ProgramFacts
-from mobilepack.pipeline.plan import check_reference
+from mobilepack.pipeline.plain import check_reference
 
 if TYPE_CHECKING:
     import torch
     from torch.export import ExportedProgram
 
-    from mobilepack.backends.xnnpack.lower import Lowered
+    from mobilepack.backends.xnnpack.lowered import Lowered
 
 MetadataValue = int | bool | tuple[int, ...]
 

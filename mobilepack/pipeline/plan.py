@@ -22,6 +22,7 @@ from mobilepack.pipeline.coreml_plan import (
     ios_for,
     weight_limit_bytes,
 )
+from mobilepack.pipeline.plain import check_reference
 from mobilepack.soc import Soc, load_soc
 from mobilepack.target import RECIPES, Target
 from mobilepack.version import exact_version
@@ -129,22 +130,6 @@ def target_id(target: Target, choices: Choices, soc: Soc | None) -> str:
     if soc is None or choices.soc_model is None or soc.model == target.soc_model:
         return target.name
     return f"{target.name}-{soc.model}"
-
-
-def check_reference(spec: DecoderSpec) -> None:
-    """Refuse models that only the fast lowering knows.
-
-    Raises:
-        UsageError: A block has experts, a recurrent state or latent attention.
-    """
-    if not spec.is_plain:
-        raise UsageError(
-            "reference-lowering-family",
-            f"cannot lower a {spec.family} model with --lowering reference",
-            why="ExecuTorch's own lowering serves as the check of attention and feed-forward; "
-            "experts, recurrent states and latent attention have the fast lowering only",
-            next="leave --lowering out",
-        )
 
 
 def toolchain() -> dict[str, str]:

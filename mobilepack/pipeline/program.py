@@ -16,7 +16,7 @@ from mobilepack.pipeline.workspace import FULL, disk_full
 if TYPE_CHECKING:
     import torch
 
-    from mobilepack.backends.xnnpack.lower import Lowered
+    from mobilepack.backends.xnnpack.lowered import Lowered
     from mobilepack.models.source import Source
 
 _JOURNAL = ".model.journal"

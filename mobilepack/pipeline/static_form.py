@@ -4,28 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mobilepack.errors import UsageError
-from mobilepack.models.spec import DecoderSpec
 from mobilepack.pipeline.reference import Passage
 
 PASSAGE_TOKENS = (49, 34)
 """A prefill of an odd half and 32 decode steps fit into either."""
-
-
-def check_plain(spec: DecoderSpec, target: str) -> None:
-    """Refuse models that have the dynamic form only.
-
-    Raises:
-        UsageError: A block has experts, a recurrent state or latent attention.
-    """
-    if not spec.is_plain:
-        raise UsageError(
-            "static-family",
-            f"cannot build a {spec.family} model for {target}",
-            why="it has experts, recurrent states or latent attention, and this target is for"
-            " attention and feed-forward blocks",
-            next="build it for the CPU: --target xnnpack",
-        )
 
 
 def static_passages(passages: Sequence[Passage], max_seq_len: int) -> tuple[Passage, ...]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mobilepack.contract.base import write_atomically
 from mobilepack.contract.campaign import CampaignFile, Cell, Study
-from mobilepack.report.campaign_views import VIEWS, escaped, name_of
+from mobilepack.report.campaign_cells import escaped, name_of
+from mobilepack.report.campaign_views import VIEWS
 
 
 def write_views(asked: CampaignFile, cells: Sequence[Cell], folder: Path, command: str) -> Path:

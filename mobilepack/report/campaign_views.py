@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mobilepack.contract.bench import BenchTest
 from mobilepack.contract.campaign import Cell, Study, StudyKind
 from mobilepack.contract.profile import Phase
+from mobilepack.report.campaign_cells import (
+    first_test,
+    measured_cells,
+    name_of,
+    peak_text,
+    per_token,
+    stat_text,
+    table_lines,
+    tests_of,
+    verdict_of,
+)
 from mobilepack.report.plots import Bar, Line, bars, lines
 
 SURVEY_DATA = Path(__file__).resolve().parent / "survey"
@@ -26,7 +36,6 @@ _MODEL_PARTS: tuple[Literal["embedding", "attention", "feed-forward", "output he
     "feed-forward",
     "output head",
 )
-Row = Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +49,17 @@ class View:
 def _models(study: Study, cells: Sequence[Cell], number: int) -> View:
     paper = {row["model"].lower(): row for row in _paper("models.csv")}
     rows = []
-    for cell in _measured(cells):
-        test = _first(cell)
+    for cell in measured_cells(cells):
+        test = first_test(cell)
         theirs = paper.get(cell.key.model.lower(), {})
         rows.append(
             [
                 name_of(cell),
                 f"{cell.parameters / 1e6:,.0f}",
-                _stat(test.ttft_ms),
-                _stat(test.decode_token_ms),
-                _peak(cell),
-                _verdict(test),
+                stat_text(test.ttft_ms),
+                stat_text(test.decode_token_ms),
+                peak_text(cell),
+                verdict_of(test),
                 theirs.get(_TTFT, "-"),
                 theirs.get("decode_ms_per_tok", "-"),
                 theirs.get("mem_MB(ctx2048)", "-"),
@@ -62,13 +71,13 @@ def _models(study: Study, cells: Sequence[Cell], number: int) -> View:
         "paper: first token", "paper: per token", "paper: MB",
     ]  # fmt: skip
     picture = f"{number}-per-token.svg"
-    drawn = [Bar(name_of(c), ((("per token"), t),)) for c, t in _per_token(cells)]
+    drawn = [Bar(name_of(c), ((("per token"), t),)) for c, t in per_token(cells)]
     parts = [
         f"## {number}. First token and decode by model",
         "",
         f"Prompt of {prompt} tokens, {gen} generated. The paper's columns: {PAPER}.",
         "",
-        *_table(head, rows),
+        *table_lines(head, rows),
         "",
         f"![time per decoded token]({picture})",
         "",
@@ -88,7 +97,7 @@ _TTFT = "first_token_ms(prompt50,Jetson,4bit)"
 def _memory(cells: Sequence[Cell], number: int) -> tuple[list[str], dict[str, str]]:
     paper = {row["model"].lower(): row for row in _paper("memory.csv")}
     rows, drawn = [], []
-    for cell in _measured(cells):
+    for cell in measured_cells(cells):
         split = cell.memory
         if split is None:
             continue
@@ -107,7 +116,7 @@ def _memory(cells: Sequence[Cell], number: int) -> tuple[list[str], dict[str, st
         "Parameters, KV cache and compute buffer as the program plans them; other is what the peak"
         " over the empty process has beyond them (packed copies, the runtime's own).",
         "",
-        *_table(["model, MB", *_PARTS, "paper, the same four"], rows),
+        *table_lines(["model, MB", *_PARTS, "paper, the same four"], rows),
         "",
         f"![memory split]({picture})",
         "",
@@ -120,7 +129,7 @@ def _breakdown(cells: Sequence[Cell], number: int) -> tuple[list[str], dict[str,
     for phase in ("prefill", "decode"):
         found = [
             (cell, one)
-            for cell in _measured(cells)
+            for cell in measured_cells(cells)
             for one in (cell.profile.phases if cell.profile else ())
             if one.phase == phase
         ]
@@ -136,7 +145,7 @@ def _breakdown(cells: Sequence[Cell], number: int) -> tuple[list[str], dict[str,
         picture = f"{number}-{phase}-parts.svg"
         pictures[picture] = bars(f"One call of {phase}, by part of the model", "ms", drawn)
         text += [f"{phase}, percent of the operators' time (ETDump):", ""]
-        text += [*_table(head, rows), "", f"![{phase} by part]({picture})", ""]
+        text += [*table_lines(head, rows), "", f"![{phase} by part]({picture})", ""]
     reasons = {c.why_no_profile for c in cells if c.why_no_profile}
     text += [f"- no profile: {reason}" for reason in sorted(reasons)]
     return (text if pictures or reasons else []), pictures
@@ -155,20 +164,20 @@ def _shares(phase: Phase) -> list[str]:
 
 def _lengths(study: Study, cells: Sequence[Cell], number: int) -> View:
     rows, drawn = [], []
-    for cell in _measured(cells):
-        tests = [t for t in _tests(cell) if t.n_prompt and not t.n_depth and t.ttft_ms]
+    for cell in measured_cells(cells):
+        tests = [t for t in tests_of(cell) if t.n_prompt and not t.n_depth and t.ttft_ms]
         found = {t.n_prompt: t for t in tests}
         rows.append(
             [
                 name_of(cell),
-                *(_stat(found[n].ttft_ms) if n in found else "-" for n in study.prompt_tokens),
+                *(stat_text(found[n].ttft_ms) if n in found else "-" for n in study.prompt_tokens),
             ]
         )
         points = tuple((float(n), t.ttft_ms.median) for n, t in found.items() if t.ttft_ms)
         drawn.append(Line(name_of(cell), points))
     picture = f"{number}-lengths.svg"
     head = ["first token, ms", *(f"prompt {n}" for n in study.prompt_tokens)]
-    text = [f"## {number}. Latency against prompt length", "", *_table(head, rows), ""]
+    text = [f"## {number}. Latency against prompt length", "", *table_lines(head, rows), ""]
     text += [f"![first token against prompt length]({picture})", ""]
     axes = ("prompt, tokens", "first token, ms")
     return View("\n".join(text), {picture: lines("First token by prompt length", axes, drawn)})
@@ -176,22 +185,21 @@ def _lengths(study: Study, cells: Sequence[Cell], number: int) -> View:
 
 def _quantisation(study: Study, cells: Sequence[Cell], number: int) -> View:
     rows = []
-    for cell in _measured(cells):
-        test = _first(cell)
+    for cell in measured_cells(cells):
+        test = first_test(cell)
         text = cell.bench.recipe if cell.bench else ""
         rows.append(
             [
                 name_of(cell), cell.key.recipe, text, f"{cell.program_bytes / _MEGABYTE:,.1f}",
-                _stat(test.ttft_ms), _stat(test.decode_token_ms), _peak(cell), _verdict(test),
+                stat_text(test.ttft_ms), stat_text(test.decode_token_ms), peak_text(cell),
+                verdict_of(test),
             ]
         )  # fmt: skip
     head = ["model", "recipe", "stored as", "program, MB", "first token, ms", "per token, ms",
             "peak, MB", "verdict"]  # fmt: skip
     picture = f"{number}-recipes.svg"
-    drawn = [
-        Bar(f"{name_of(c)}, {c.key.recipe}", (("per token", t),)) for c, t in _per_token(cells)
-    ]
-    body = [f"## {number}. Quantisation", "", *_table(head, rows), ""]
+    drawn = [Bar(f"{name_of(c)}, {c.key.recipe}", (("per token", t),)) for c, t in per_token(cells)]
+    body = [f"## {number}. Quantisation", "", *table_lines(head, rows), ""]
     body += [f"![time per token by recipe]({picture})", ""]
     curves, theirs = _paper_curves("8", "Phi-1.5 by llama.cpp's formats")
     pictures = {picture: bars("Time per decoded token", "ms", drawn), **theirs}
@@ -200,13 +208,14 @@ def _quantisation(study: Study, cells: Sequence[Cell], number: int) -> View:
 
 def _hardware(study: Study, cells: Sequence[Cell], number: int) -> View:
     rows, drawn = [], []
-    for cell in _measured(cells):
-        test = _first(cell)
+    for cell in measured_cells(cells):
+        test = first_test(cell)
         count = test.instructions_per_token
         rows.append(
             [
-                name_of(cell), cell.key.device, _stat(test.ttft_ms), _stat(test.decode_token_ms),
-                "-" if count is None else f"{count / 1e6:,.2f}", _verdict(test),
+                name_of(cell), cell.key.device, stat_text(test.ttft_ms),
+                stat_text(test.decode_token_ms),
+                "-" if count is None else f"{count / 1e6:,.2f}", verdict_of(test),
             ]
         )  # fmt: skip
         points = tuple((float(at), ms) for at, ms in enumerate(cell.steps_ms, 1))
@@ -221,7 +230,7 @@ def _hardware(study: Study, cells: Sequence[Cell], number: int) -> View:
         " Meizu 18 Pro goes from 40 to 77 ms by token 11). On a virtual phone every time is an"
         " emulator's, and the instructions are what can be compared.",
         "",
-        *_table(head, rows),
+        *table_lines(head, rows),
         "",
         f"![each token's time]({picture})",
         "",
@@ -251,8 +260,8 @@ def _paper_curves(figure: str, what: str) -> tuple[list[str], dict[str, str]]:
 
 def _long_context(study: Study, cells: Sequence[Cell], number: int) -> View:
     rows, drawn, speeds = [], [], []
-    for cell in _measured(cells):
-        found = {t.n_depth: t for t in _tests(cell) if t.decode_token_ms}
+    for cell in measured_cells(cells):
+        found = {t.n_depth: t for t in tests_of(cell) if t.decode_token_ms}
         split = cell.memory
         if split is None:
             continue
@@ -264,7 +273,7 @@ def _long_context(study: Study, cells: Sequence[Cell], number: int) -> View:
                 name_of(cell), context, f"{split.kv_cache / _MEGABYTE:,.1f}",
                 f"{split.compute_buffer / _MEGABYTE:,.1f}", f"{whole / _MEGABYTE:,.1f}",
                 f"{share:.0%}",
-                *(_stat(found[d].decode_token_ms) if d in found else "-" for d in study.depths),
+                *(stat_text(found[d].decode_token_ms) if d in found else "-" for d in study.depths),
             ]
         )  # fmt: skip
         parts = (split.compute_buffer, split.kv_cache, split.parameters, split.other)
@@ -278,7 +287,7 @@ def _long_context(study: Study, cells: Sequence[Cell], number: int) -> View:
     head = ["model", "context", "KV cache, MB", "compute, MB", "all, MB", "KV and compute",
             *(f"per token at {d}, ms" for d in study.depths)]  # fmt: skip
     names = f"{number}-context-memory.svg", f"{number}-context-speed.svg"
-    body = [f"## {number}. Long context", "", *_table(head, rows), ""]
+    body = [f"## {number}. Long context", "", *table_lines(head, rows), ""]
     body += [f"![memory]({names[0]})", "", f"![speed by depth]({names[1]})", ""]
     axes = ("tokens in the cache", "per token, ms")
     return View(
@@ -299,63 +308,6 @@ VIEWS: dict[StudyKind, Callable[[Study, Sequence[Cell], int], View]] = {
 }
 
 
-def _measured(cells: Iterable[Cell]) -> Iterator[Cell]:
-    return (cell for cell in cells if cell.bench is not None)
-
-
-def _tests(cell: Cell) -> tuple[BenchTest, ...]:
-    return () if cell.bench is None else cell.bench.tests
-
-
-def _first(cell: Cell) -> BenchTest:
-    return _tests(cell)[0]
-
-
-def _per_token(cells: Iterable[Cell]) -> Iterator[tuple[Cell, float]]:
-    for cell in _measured(cells):
-        found = _first(cell).decode_token_ms
-        if found is not None:
-            yield cell, found.median
-
-
-def name_of(cell: Cell) -> str:
-    """Return the model's name; a star stands for random weights."""
-    return cell.key.model + ("*" if cell.random_weights else "")
-
-
-def _verdict(test: BenchTest) -> str:
-    steady = (test.decode_token_ms or test.round_tok_per_s).verdict
-    return test.trust if test.trust == "VALID" else f"{test.trust}, {steady}"
-
-
-def _peak(cell: Cell) -> str:
-    return "-" if cell.bench is None else f"{cell.bench.peak_over_base_bytes / _MEGABYTE:,.1f}"
-
-
-def _stat(found: object) -> str:
-    median = getattr(found, "median", None)
-    if median is None:
-        return "-"
-    low, high = getattr(found, "low", median), getattr(found, "high", median)
-    return f"{_figures(median)} [{_figures(low)}, {_figures(high)}]"
-
-
-def _figures(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
-
-
 def _paper(name: str) -> list[dict[str, str]]:
     with (SURVEY_DATA / name).open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
-
-
-def _table(head: Row, rows: Iterable[Row]) -> list[str]:
-    def line(cells: Row) -> str:
-        return "| " + " | ".join(escaped(cell) for cell in cells) + " |"
-
-    return [line(head), "|" + "---|" * len(head), *(line(row) for row in rows)]
-
-
-def escaped(text: str) -> str:
-    """Return text that is text in a cell of Markdown."""
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from mobilepack.commands.bench import BenchOptions, bench, busy, name_of_test
+from mobilepack.commands.bench import BenchOptions, bench, name_of_test
+from mobilepack.commands.bench_record import busy
 from mobilepack.contract.bench import Bench
 from mobilepack.contract.run_plan import Time
 from mobilepack.contract.run_result import RunResult

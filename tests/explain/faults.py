@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mobilepack.backends.xnnpack.lower import Lowered, Lowering
+from mobilepack.backends.xnnpack.lower import Lowering
+from mobilepack.backends.xnnpack.lowered import Lowered
 from mobilepack.contract.manifest import KvCacheRecipe, Manifest
 from mobilepack.contract.package import MANIFEST
 from mobilepack.models.source import Source, View

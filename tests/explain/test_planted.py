@@ -16,7 +16,7 @@ from mobilepack.backends.xnnpack.attention import Attention, Call, Positions
 from mobilepack.backends.xnnpack.attention_flat import FlatAttention
 from mobilepack.backends.xnnpack.graph import Graph
 from mobilepack.backends.xnnpack.layout import Layout, Matrix, filled
-from mobilepack.backends.xnnpack.lower import Lowered
+from mobilepack.backends.xnnpack.lowered import Lowered
 from mobilepack.commands.build import BuildOptions, build
 from mobilepack.commands.explain import explain
 from mobilepack.commands.verify import Ladder, VerifyOptions, VerifyResult

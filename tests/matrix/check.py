@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 
 from mobilepack.backends.xnnpack.emit import ProgramFile, Sources, fill
-from mobilepack.backends.xnnpack.lower import Lowered, Lowering
+from mobilepack.backends.xnnpack.lower import Lowering
+from mobilepack.backends.xnnpack.lowered import Lowered
 from mobilepack.contract.manifest import Recipe
 from mobilepack.models.spec import parameter_shapes
 from mobilepack.models.streaming import Lane

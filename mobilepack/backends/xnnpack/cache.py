@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from mobilepack.backends.xnnpack.graph import Element, Graph
+from mobilepack.backends.xnnpack.graph import Graph
+from mobilepack.backends.xnnpack.values import Element
 
 Role = Literal["query", "key", "value"]
 

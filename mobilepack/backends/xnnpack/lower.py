@@ -7,7 +7,6 @@ weights are filled in afterwards (`emit.py`). Nothing here knows a model family.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,15 +20,23 @@ from mobilepack.backends.xnnpack.cache import Blocks, CacheFormat, Flat
 from mobilepack.backends.xnnpack.embedding import NAME as EMBEDDING
 from mobilepack.backends.xnnpack.embedding import EmbeddingTable
 from mobilepack.backends.xnnpack.head import program_head
-from mobilepack.backends.xnnpack.layout import FileMap, Layout, Table
+from mobilepack.backends.xnnpack.layout import Layout, Table
 from mobilepack.backends.xnnpack.layout import Positions as LearnedPositions
+from mobilepack.backends.xnnpack.lowered import (
+    CarryStep,
+    DelegateStep,
+    LastTokenStep,
+    Lowered,
+    Place,
+    Step,
+)
 from mobilepack.backends.xnnpack.moe import MIXTURE, Mixtures, MixtureStep
 from mobilepack.backends.xnnpack.operands import UnknownGraphError, attention_shape
 from mobilepack.backends.xnnpack.program import Jump, ProgramBuilder
 from mobilepack.backends.xnnpack.recurrent import RECURRENT, Recurrences, RecurrentStep
 from mobilepack.backends.xnnpack.rules_recurrent import Window
 from mobilepack.backends.xnnpack.segments import Segment, SegmentBuilder
-from mobilepack.backends.xnnpack.storage import Storage, Tally
+from mobilepack.backends.xnnpack.storage import Storage
 from mobilepack.contract.manifest import Recipe
 from mobilepack.models import ops as _ops  # noqa: F401  registers torch.ops.mobilepack
 from mobilepack.models.graph import arguments, operators, parameter_names, result, shape
@@ -46,67 +53,6 @@ _POSITIONS = torch.ops.mobilepack.positions.default
 BARRIERS = frozenset({_EMBEDDING, _ATTENTION, _LAST_TOKEN}) | MIXTURE | RECURRENT
 
 Metadata = Mapping[str, int | bool | tuple[int, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class Lowered:
-    """A program without its weights.
-
-    Attributes:
-        head: The bytes before the first segment (flatbuffer and extended header).
-        layout: What fills the segments.
-        tally: Parameters and bytes per storage format.
-        delegates: Number of XNNPACK delegates.
-        operators: Operators inside the delegates.
-        kernel_calls: Kernel calls outside, by name, in one call with a single token.
-        state_bytes: KV cache.
-        activation_bytes: Planned intermediate tensors outside the delegates.
-        workspace_bytes: Intermediate values inside the most demanding delegate.
-        linears: Names of the weights of the linear maps, in the order of the delegates.
-    """
-
-    head: bytes
-    layout: FileMap
-    tally: Tally
-    delegates: int
-    operators: int
-    kernel_calls: Mapping[str, int]
-    state_bytes: int
-    activation_bytes: int
-    workspace_bytes: int
-    linears: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class DelegateStep:
-    delegate: int
-    args: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class LastTokenStep:
-    source: int
-    out: int
-
-
-@dataclass(frozen=True, slots=True)
-class CarryStep:
-    window: Window
-    state: int
-    whole: int
-
-
-Step = DelegateStep | LastTokenStep | CarryStep | MixtureStep | RecurrentStep | Call
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Instructions of a step in one branch of the program, from `start` to `end` (exclusive)."""
-
-    step: Step
-    many_tokens: bool
-    start: int
-    end: int
 
 
 class Lowering:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mobilepack.backends.executorch import et, serialise
 from mobilepack.backends.xnnpack.layout import Bytes
-from mobilepack.backends.xnnpack.lower import Lowered
+from mobilepack.backends.xnnpack.lowered import Lowered
 from mobilepack.backends.xnnpack.vendor import deserialize_xnnpack_graph, xnn
 from mobilepack.errors import UsageError
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mobilepack.backends.xnnpack.cache import CacheFormat
-from mobilepack.backends.xnnpack.graph import Element, Graph
+from mobilepack.backends.xnnpack.graph import Graph
 from mobilepack.backends.xnnpack.operands import (
     Parts,
     UnknownGraphError,
@@ -23,6 +23,7 @@ from mobilepack.backends.xnnpack.operands import (
 from mobilepack.backends.xnnpack.rules import ROPE, RULES
 from mobilepack.backends.xnnpack.rules_recurrent import Window
 from mobilepack.backends.xnnpack.storage import Storage
+from mobilepack.backends.xnnpack.values import Element
 from mobilepack.models.graph import shape
 
 if TYPE_CHECKING:

@@ -22,14 +22,8 @@ import torch
 from mobilepack.backends.executorch import aligned_size, container, head_of
 from mobilepack.backends.xnnpack.align import Alignment, Difference
 from mobilepack.backends.xnnpack.layout import HeadRows
-from mobilepack.backends.xnnpack.lower import (
-    BARRIERS,
-    CarryStep,
-    DelegateStep,
-    Lowered,
-    Lowering,
-    Place,
-)
+from mobilepack.backends.xnnpack.lower import BARRIERS, Lowering
+from mobilepack.backends.xnnpack.lowered import CarryStep, DelegateStep, Lowered, Place
 from mobilepack.backends.xnnpack.operands import Parts, Rotation
 from mobilepack.backends.xnnpack.read import ReadProgram, read_file, read_lowered
 from mobilepack.backends.xnnpack.vendor import (

@@ -14,7 +14,7 @@ from tests.backends.xnnpack.programs import FP32_RECIPE, HALF_RECIPES, RECIPES, 
 from tests.runtime import Program
 
 if TYPE_CHECKING:
-    from mobilepack.backends.xnnpack.lower import Lowered
+    from mobilepack.backends.xnnpack.lowered import Lowered
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from tests.models.networks import RandomWeights, tables, tiny_spec
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-    from mobilepack.backends.xnnpack.lower import Lowered
+    from mobilepack.backends.xnnpack.lowered import Lowered
 
 FP32_RECIPE = Recipe(linear="fp32", group_size=0, embedding="fp32")
 RECIPES = {

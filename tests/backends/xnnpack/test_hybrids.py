@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from mobilepack.backends.xnnpack.emit import ProgramFile, Sources, fill
-from mobilepack.backends.xnnpack.lower import Lowered, Lowering
+from mobilepack.backends.xnnpack.lower import Lowering
+from mobilepack.backends.xnnpack.lowered import Lowered
 from mobilepack.contract.manifest import Recipe
 from mobilepack.harness.runner import Logits, Refeeding, TokenArray
 from mobilepack.models.spec import parameter_shapes
