@@ -131,8 +131,8 @@ FAULTS: dict[str, tuple[Callable[[Weights], None], dict[str, Any], dict[str, str
         {
             "layer": "layers.0",
             "operator": "silu",
-            "cause": "other-program",
-            "text": "it has no value layer0_silu",
+            "cause": "wrong-activation",
+            "text": "it computes GELU in its erf form, and the model has SiLU",
         },
     ),
 }

@@ -292,17 +292,17 @@ class Steps:
         return self.graph.slice(x, 3, x.shape[3] - 1, x.shape[3])
 
     def activation(self, x: Value, kind: Activation) -> Value:
-        """Apply the feed-forward's activation."""
-        graph = self.graph
+        """Apply the feed-forward's activation; the result's name does not tell which one."""
+        graph, name = self.graph, self.graph.called("activation")
         if kind == "relu2":
-            return graph.same("square", graph.same("relu", x))
+            return graph.same("square", graph.same("relu", x), name)
         if kind == "gelu_quick":
-            return x * graph.same("sigmoid", x * GELU_QUICK)
+            return graph.same("mul", x, name, y=graph.same("sigmoid", x * GELU_QUICK))
         if kind == "gelu_tanh":
-            return graph.same("gelu", x, mode="TANH_APPROXIMATION")
+            return graph.same("gelu", x, name, mode="TANH_APPROXIMATION")
         if kind == "gelu":
-            return graph.same("gelu", x, mode="EXACT")
-        return graph.same(kind, x)
+            return graph.same("gelu", x, name, mode="EXACT")
+        return graph.same(kind, x, name)
 
 
 def _range(count: int) -> np.ndarray:

@@ -72,7 +72,7 @@ class Graph:
 
     def one(self, kind: str, result: TensorType, name: str = "", /, **arguments: object) -> Value:
         """Add an operator with one result."""
-        called = name or self._called(kind)
+        called = name or self.called(kind)
         (made,) = self.function.operation(kind, called, (result,), arguments)
         return Value(made, result, self)
 
@@ -141,7 +141,7 @@ class Graph:
             for n in sizes
         ]
         arguments = {"x": x, "split_sizes": _ints(sizes), "axis": np.int32(axis)}
-        names = self.function.operation("split", self._called("split"), kinds, arguments)
+        names = self.function.operation("split", self.called("split"), kinds, arguments)
         return [Value(name, kind, self) for name, kind in zip(names, kinds, strict=True)]
 
     def concat(self, values: Sequence[Value], axis: int, name: str = "") -> Value:
@@ -212,7 +212,8 @@ class Graph:
         """Softmax over the last axis."""
         return self.same("softmax", x, axis=np.int32(-1))
 
-    def _called(self, kind: str) -> str:
+    def called(self, kind: str) -> str:
+        """Return the name of a result in this scope."""
         return f"{self.scope}_{kind}" if self.scope else kind
 
 
