@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mobilepack.cli import options, render
+from mobilepack.cli.build_options import asked_for, build_options
 from mobilepack.cli.compression import compression_text
 from mobilepack.cli.progress import steps
 
@@ -27,7 +28,7 @@ Example
   mobilepack build --dry-run --json
 """
 )
-@options.build_options
+@build_options
 @options.output_option
 @click.option("--force", is_flag=True, help="Build even if the package is up to date.")
 @click.option(
@@ -41,7 +42,7 @@ def command(out: Path, force: bool, dry_run: bool, as_json: bool, **values: Any)
     model. Packages go to <output-dir>/<target>/ and are complete or not there. Building the same
     thing again does nothing.
     """
-    asked = replace(options.asked_for(values, out), force=force)
+    asked = replace(asked_for(values, out), force=force)
     if dry_run:
         print_plans(asked, as_json)
         return

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mobilepack.cli import options, render
+from mobilepack.cli.build_options import asked_for, build_options
 
 if TYPE_CHECKING:
     from mobilepack.commands.plan import Prediction
@@ -20,7 +21,7 @@ Example
   mobilepack plan path/to/checkpoint --json
 """
 )
-@options.build_options
+@build_options
 @options.json_option
 def command(as_json: bool, **values: Any) -> None:
     """Predict file size, memory and build time before building.
@@ -30,7 +31,7 @@ def command(as_json: bool, **values: Any) -> None:
     """
     from mobilepack.commands.plan import plan
 
-    predictions = plan(options.asked_for(values))
+    predictions = plan(asked_for(values))
     if as_json:
         render.document("plan", {"predictions": render.plain(predictions)})
         return

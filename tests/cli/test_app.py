@@ -12,7 +12,7 @@ import click
 import pytest
 
 from mobilepack import __version__
-from mobilepack.cli import options
+from mobilepack.cli import build_options
 from mobilepack.cli.app import VERBS, root
 from mobilepack.contract import compression, manifest
 
@@ -89,11 +89,11 @@ def test_the_version_is_printed(run: Callable[..., Any]) -> None:
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
-        (options.LINEAR, manifest.LinearRecipe),
-        (options.EMBEDDING, manifest.EmbeddingRecipe),
-        (options.KV_CACHE, manifest.KvCacheRecipe),
-        (options.LOWERING, manifest.Lowering),
-        (options.CALIBRATION, compression.Calibration),
+        (build_options.LINEAR, manifest.LinearRecipe),
+        (build_options.EMBEDDING, manifest.EmbeddingRecipe),
+        (build_options.KV_CACHE, manifest.KvCacheRecipe),
+        (build_options.LOWERING, manifest.Lowering),
+        (build_options.CALIBRATION, compression.Calibration),
     ],
 )
 def test_option_values_are_those_of_the_manifest(ours: tuple[str, ...], theirs: Any) -> None:
@@ -102,7 +102,7 @@ def test_option_values_are_those_of_the_manifest(ours: tuple[str, ...], theirs: 
 
 def test_group_sizes_are_those_of_the_manifest() -> None:
     annotation: Any = manifest.Recipe.model_fields["group_size"].annotation
-    assert {int(size) for size in options.GROUP_SIZES} | {0} == set(annotation.__args__)
+    assert {int(size) for size in build_options.GROUP_SIZES} | {0} == set(annotation.__args__)
 
 
 @pytest.mark.parametrize(
