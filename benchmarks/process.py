@@ -56,7 +56,8 @@ class Measured:
     def explain_failure(self) -> str:
         """Say in one line why the command did not succeed."""
         reason = "ran past its time limit" if self.timed_out else f"exit status {self.returncode}"
-        return f"{reason}: {self.stderr[-_TAIL_CHARACTERS:].strip()}"
+        told = self.stderr.strip() or self.stdout.strip()  # with --json errors go to stdout
+        return f"{reason}: {told[-_TAIL_CHARACTERS:]}"
 
 
 def run_measured(

@@ -12,12 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mobilepack.commands.build import BuildOptions, build
-from mobilepack.commands.plan import (
-    Prediction,
-    kv_bytes_per_token,
-    plan,
-    stored_bytes,
-)
+from mobilepack.commands.plan import Prediction, plan
+from mobilepack.commands.plan_sizes import kv_bytes_per_token, stored_bytes
 from mobilepack.contract.manifest import Recipe
 from mobilepack.models.layer_spec import (
     AttentionSpec,
