@@ -172,14 +172,11 @@ def static_methods(
 def integer_methods(
     methods: tuple[Method, ...], encodings: Mapping[str, Encoding]
 ) -> tuple[Method, ...]:
-    """Return the description of the same methods in integers: caches 8 bits, the others 16."""
-
-    def kind(name: str) -> str:
-        return "uint8" if name.startswith(("k_", "v_")) else "uint16"
+    """Return the description of the same methods; what has an encoding is in unsigned 8 bits."""
 
     def quantised(specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
         return tuple(
-            spec.model_copy(update={"dtype": kind(spec.name), "encoding": encodings[spec.name]})
+            spec.model_copy(update={"dtype": "uint8", "encoding": encodings[spec.name]})
             if spec.name in encodings
             else spec
             for spec in specs

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from mobilepack.contract.base import content_id
-from mobilepack.contract.manifest import Encoding, Manifest, Method, StaticForm
+from mobilepack.contract.manifest import Encoding, Manifest, Method, StaticForm, TensorSpec
 from mobilepack.contract.run_plan import Generate, RunPlan, Teacher, Time
 from mobilepack.contract.run_result import RunResult
 from mobilepack.models.families.registry import family_of
@@ -26,7 +26,7 @@ from mobilepack.models.static import (
     static_decoder,
     windows_of,
 )
-from mobilepack.models.static_session import integer_methods, is_cache, static_methods
+from mobilepack.models.static_session import is_cache, static_methods
 from mobilepack.models.weights import open_model
 from mobilepack.models.zoo import embedded_path
 from tests.matrix.cases import CASES
@@ -119,7 +119,7 @@ def static_package(
     )
     toy_package(root)
     _lower(root / "model.pte", modules, inputs, delegate)
-    described = integer_methods(methods, codes) if integers else methods
+    described = tuple(_in_integers(method, codes) for method in methods)
     _describe(root / "manifest.json", form, described, "xnnpack" if delegate else "portable")
     return root
 
@@ -246,6 +246,18 @@ def _codes(names: Sequence[str]) -> dict[str, Encoding]:
     codes = {n: Encoding(scale=-MASK / 65535, zero_point=65535) for n in names if n[0] == "m"}
     codes |= {n: Encoding(scale=6 / 128, zero_point=128) for n in names if is_cache(n)}
     return codes | {"logits": Encoding(scale=8 / 32768, zero_point=32768)}
+
+
+def _in_integers(method: Method, codes: Mapping[str, Encoding]) -> Method:
+    """Describe what has an encoding as the integers that it is."""
+
+    def coded(spec: TensorSpec) -> TensorSpec:
+        code = codes.get(spec.name)
+        kind = spec.dtype if code is None else str(_kind_of(spec.name)).removeprefix("torch.")
+        return spec.model_copy(update={"dtype": kind, "encoding": code})
+
+    inputs, outputs = (tuple(map(coded, specs)) for specs in (method.inputs, method.outputs))
+    return method.model_copy(update={"inputs": inputs, "outputs": outputs})
 
 
 def _integers(name: str, t: torch.Tensor, code: Encoding | None) -> torch.Tensor:

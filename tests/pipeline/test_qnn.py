@@ -141,6 +141,11 @@ def test_a_package_is_built_and_proved_on_the_emulator(
     assert manifest.placement.delegates == 2
     assert manifest.placement.fallback == ()
     assert [method.name for method in manifest.methods] == ["prefill", "decode"]
+    specs = [spec for method in manifest.methods for spec in (*method.inputs, *method.outputs)]
+    cache = "float32" if recipe == "fp16" else "uint8"
+    wanted = {"tokens": "int32", "positions": "int32", "mask": "float32", "logits": "float32"}
+    assert {s.name: s.dtype for s in specs} == {s.name: wanted.get(s.name, cache) for s in specs}
+    assert all((s.encoding is None) == (s.dtype != "uint8") for s in specs)
     assert manifest.runtime_version == "2.49.40"
     assert bool(manifest.activation_ranges) == (recipe != "fp16")
     assert all(low <= high for low, high in manifest.activation_ranges.values())

@@ -134,7 +134,7 @@ def _tagging(methods: Mapping[str, Any], quantised: Callable[[Any], Any]) -> dic
 
 
 def keep_quantised(masks: int) -> Callable[[Any], torch.dtype | None]:
-    """Return what tells which inputs and outputs of the static form stay quantised.
+    """Return what tells which inputs and outputs of the static form stay quantised: the caches.
 
     Args:
         masks: How many of the inputs after tokens and positions are masks.
@@ -146,9 +146,9 @@ def keep_quantised(masks: int) -> Callable[[Any], torch.dtype | None]:
         if node.op == "placeholder":
             if not node.name.startswith("rest_"):
                 return None
-            return torch.uint16 if int(node.name.removeprefix("rest_")) < masks else torch.uint8
+            return None if int(node.name.removeprefix("rest_")) < masks else torch.uint8
         if isinstance(value, torch.Tensor) and is_graph_output(node):
-            return torch.uint16 if value.dim() == 2 else torch.uint8
+            return None if value.dim() == 2 else torch.uint8  # logits are [1, vocabulary]
         return None
 
     return kind

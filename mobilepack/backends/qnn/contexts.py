@@ -85,7 +85,7 @@ class FloatOperands:
 
 
 class IntegerOperands:
-    """Everything in integers."""
+    """Everything in integers but what the caller sees as floats."""
 
     def __init__(self, constants: QuantisedConstants, codes: Codes) -> None:
         self._constants, self._codes = constants, codes
@@ -93,7 +93,7 @@ class IntegerOperands:
 
     def code(self, tensor: Tensor) -> Code | None:
         """Return a tensor's encoding."""
-        return self._codes[tensor.name]
+        return None if tensor.role == "outside" else self._codes[tensor.name]
 
     def constant(self, tensor: Tensor) -> npt.NDArray[Any]:
         """Return a table or a vector as integers; made once for all methods."""

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Literal
 
 from mobilepack.backends.qnn.assemble import Operands
+from mobilepack.backends.qnn.boundary import with_floats_outside
 from mobilepack.backends.qnn.compile import Options
 from mobilepack.backends.qnn.constants import Constants, QuantisedConstants
 from mobilepack.backends.qnn.contexts import FloatOperands, IntegerOperands
@@ -25,7 +26,7 @@ from mobilepack.backends.qnn.sequences import Tracer, calibrated
 from mobilepack.contract.manifest import Encoding, Method, StaticForm
 from mobilepack.contract.reference import GreedyReference, Rows, Variant
 from mobilepack.models.static import METHODS, input_names, windows_of
-from mobilepack.models.static_session import integer_methods, static_methods
+from mobilepack.models.static_session import integer_methods, is_cache, static_methods
 from mobilepack.models.tables import make_tables
 
 OnStage = Callable[[str, float], None]
@@ -84,9 +85,11 @@ def _quantised(  # noqa: PLR0913  what `lower` has in hand
         tell,
     )
     integers.forget_numbers()
+    operands = IntegerOperands(integers, codes)
+    compiled = {name: with_floats_outside(graph, operands) for name, graph in graphs.items()}
     methods = integer_methods(plain, _encodings(graphs["decode"], codes))
-    result = _result(form, methods, graphs, ranges, rows, greedy)
-    return _compiled(request, graphs, IntegerOperands(integers, codes), result, tell)
+    result = _result(form, methods, compiled, ranges, rows, greedy)
+    return _compiled(request, compiled, operands, result, tell)
 
 
 def _compiled(
@@ -128,10 +131,8 @@ def _methods(request: LowerRequest, graphs: Mapping[str, Graph]) -> tuple[Method
 
 
 def _encodings(decode: Graph, codes: Codes) -> dict[str, Encoding]:
-    """Return how inputs (by name) and the logits are quantised."""
-    found = {t.name: codes[t.name].encoding for t in decode.inputs if t.dtype == "float32"}
-    found["logits"] = codes[decode.outputs[0].name].encoding
-    return found
+    """Return how the caches are quantised, by the inputs' names."""
+    return {t.name: codes[t.name].encoding for t in decode.inputs if is_cache(t.name)}
 
 
 def _result(

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Kind = Literal[
-    "add", "cat", "clamp", "convert", "embedding", "gather", "gelu", "layer_norm", "linear",
-    "matmul", "mul", "permute", "relu", "reshape", "rms_norm", "sigmoid", "slice", "softmax",
-    "sub", "tanh",
+    "add", "cat", "clamp", "convert", "dequantize", "embedding", "gather", "gelu", "layer_norm",
+    "linear", "matmul", "mul", "permute", "quantize", "relu", "reshape", "rms_norm", "sigmoid",
+    "slice", "softmax", "sub", "tanh",
 ]  # fmt: skip
 
 MOVES = frozenset({"reshape", "permute", "slice", "cat", "gather", "embedding"})
@@ -23,14 +23,15 @@ class Tensor:
     Attributes:
         name: Unique in a graph.
         dtype: `float32` or `int32`; how floats are quantised is not the graph's matter.
-        role: A constant is a parameter or a table (by its name in the decoder), or a number.
+        role: A constant is a parameter or a table (by its name in the decoder), or a number;
+            `outside` is a float that the caller sees of integers (`boundary.py`).
         number: Value of a constant that is no tensor of the decoder.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: Literal["float32", "int32"]
-    role: Literal["input", "constant", "inner"]
+    role: Literal["input", "constant", "inner", "outside"]
     number: float | None = None
 
 

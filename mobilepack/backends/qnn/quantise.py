@@ -17,7 +17,7 @@ from torch.fx import GraphModule, Node
 
 from mobilepack.backends.qnn.annotate import annotate_caches, annotate_head, annotate_slices
 from mobilepack.contract.manifest import Encoding
-from mobilepack.models.static_session import StaticSession
+from mobilepack.models.static_session import StaticSession, is_cache
 
 DECODE_SHARE = 0.25
 """Of a calibration row, fed token by token after the rest: the cache is full then."""
@@ -167,17 +167,15 @@ def _widen(observers: Sequence[Any]) -> None:
         observer.max_val.copy_(largest)
 
 
-def input_encodings(graph: GraphModule, names: Sequence[str]) -> dict[str, Encoding]:
-    """Return how inputs (by name) and the logits of a fake-quantised method are quantised."""
+def cache_encodings(graph: GraphModule, names: Sequence[str]) -> dict[str, Encoding]:
+    """Return how the caches (by the inputs' names) of a fake-quantised method are quantised."""
     quantize = torch.ops.quantized_decomposed.quantize_per_tensor.default
     found: dict[str, Encoding] = {}
     placeholders = [n for n in graph.graph.nodes if n.op == "placeholder"]
     for name, node in zip(names, placeholders, strict=True):
         users = [user for user in node.users if user.target is quantize]
-        if users:
+        if users and is_cache(name):
             found[name] = _encoding(users[0])
-    (output,) = (n for n in graph.graph.nodes if n.op == "output")
-    found["logits"] = _encoding(output.args[0][0].args[0])
     return found
 
 

@@ -12,8 +12,8 @@ from mobilepack.backends.qnn.compile import Options, compile_program, keep_quant
 from mobilepack.backends.qnn.quantise import (
     Prepared,
     annotated_quantizer,
+    cache_encodings,
     calibrate,
-    input_encodings,
     run_eager,
 )
 from mobilepack.backends.qnn.reference_rows import fake_quantised_rows
@@ -95,7 +95,7 @@ def _quantised(
     prepared.join()
     ranges = prepared.ranges()
     converted = prepared.convert()
-    encodings = input_encodings(converted["decode"], input_names(request.spec))
+    encodings = cache_encodings(converted["decode"], input_names(request.spec))
     tell("reference", 0.0)
     rows, greedy = fake_quantised_rows(request, form, plain, converted["decode"], tell)
     tell("compile", 0.0)

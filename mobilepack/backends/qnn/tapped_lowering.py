@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Literal
 
 from mobilepack.backends.qnn.assemble import Operands
+from mobilepack.backends.qnn.boundary import with_floats_outside
 from mobilepack.backends.qnn.compile import Options
 from mobilepack.backends.qnn.constants import Constants, QuantisedConstants
 from mobilepack.backends.qnn.contexts import FloatOperands, IntegerOperands, tensor_kinds
@@ -50,6 +51,7 @@ def lower_tapped(request: LowerRequest, tell: Callable[[str, float], None]) -> L
     lengths = (request.prefill_tokens, 1)
     graphs = {n: tracer.graph(t, form.past) for n, t in zip(METHODS, lengths, strict=True)}
     operands = _operands(request, taps, tracer, graphs)
+    graphs = {name: with_floats_outside(graph, operands) for name, graph in graphs.items()}
     tapped = {name: _with_outputs(graph, taps) for name, graph in graphs.items()}
     compile_programs(
         tapped,

@@ -2,6 +2,7 @@
 
 `products`: accumulators of single maps and products, as integers, beside what eager torch computes.
 `shards`: logits of a tiny model in one context per method and in several.
+`boundary`: numbers quantised, and integers dequantised, beside what an encoding says.
 `lowerings`: logits of a tiny model's program by the fast lowering and by ExecuTorch's own.
 """
 
@@ -35,7 +36,7 @@ class Given:
         self.codes, self._matrix = codes, matrix
 
     def code(self, tensor: Tensor) -> Code | None:
-        return self.codes[tensor.name]
+        return self.codes.get(tensor.name)
 
     def matrix(self, tensor: Tensor) -> Any:
         return self._matrix
@@ -53,14 +54,14 @@ class Given:
 def computed(
     folder: Path, graph: Graph, given: Given, inputs: Sequence[torch.Tensor]
 ) -> torch.Tensor:
-    """Return a graph's only output on the emulator, in integers."""
+    """Return a graph's only output on the emulator."""
     with Compiler(Options(SOC, half=False)) as compiler:
         context = compiler.context({"forward": graph}, given)
         specification = compiler.compile_spec
     part = Part(bound_inputs(graph), bound_outputs(graph), 0)
     plan = MethodPlan(graph, tensor_kinds((*graph.inputs, *graph.outputs), given), (part,))
     write_program(folder / "one.pte", {"forward": plan}, [context], specification, {})
-    return run(folder / "one.pte", "forward", inputs)[0].to(torch.int64)
+    return run(folder / "one.pte", "forward", inputs)[0]
 
 
 def run(path: Path, method: str, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -92,7 +93,7 @@ def products(out: Path) -> None:
         have = computed(out.parent, graph, Given(codes, matrix), [x.to(torch.uint16)])
         accumulators = _product((x - 33024) * 1e-3, matrix.signed().float(), 1e-3) * 256
         wanted = codes["y"].integers(accumulators * (1e-3 * matrix.scales))
-        found[f"have_{kind}"], found[f"want_{kind}"] = have.numpy(), wanted.int().numpy()
+        found[f"have_{kind}"], found[f"want_{kind}"] = have.int().numpy(), wanted.int().numpy()
     keys = torch.randint(0, 256, (1, 2, 96, 7), generator=generator)
     queries = x.reshape(1, 1, 5, 96).repeat(1, 2, 1, 1)
     codes |= {"k": Code(1e-3, 128, 8)}
@@ -107,7 +108,27 @@ def products(out: Path) -> None:
     have = computed(out.parent, graph, Given(codes), inputs)
     accumulators = _product((queries - 33024) * 1e-3, (keys - 128).float(), 1e-3) * 256
     wanted = codes["y"].integers(accumulators * 1e-6)
-    found["have_kv"], found["want_kv"] = have.numpy(), wanted.int().numpy()
+    found["have_kv"], found["want_kv"] = have.int().numpy(), wanted.int().numpy()
+    np.savez(out, **found)
+
+
+def boundary(out: Path) -> None:
+    """Every integer of an encoding, whose numbers go in and whose integers come back, and back."""
+    code = Code(1.5e-3, 33024, 16)
+    shape = (1, 1, 64, 1024)
+    outside, inside = (
+        Tensor("x_float", shape, "float32", "outside"),
+        Tensor("x", shape, "float32", "inner"),
+    )
+    integers = torch.arange(65536, dtype=torch.int32).view(shape)
+    numbers = (integers - code.zero_point) * code.scale
+    given, wide = Given({"x": code}), integers.to(torch.uint16)
+    into = Graph((outside,), (inside,), (Step("quantize", (outside,), inside),))
+    back = Graph((inside,), (outside,), (Step("dequantize", (inside,), outside),))
+    near = numbers + 0.4 * code.scale * (1 - 2 * (integers % 2))  # of an integer, and no tie
+    found = {"integers": integers.numpy(), "numbers": numbers.numpy()}
+    found["quantised"] = computed(out.parent, into, given, [near]).int().numpy()
+    found["dequantised"] = computed(out.parent, back, given, [wide]).numpy()
     np.savez(out, **found)
 
 
@@ -164,7 +185,9 @@ def _steps(request: LowerRequest, result: LowerResult) -> np.ndarray[Any, Any]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    modes = {"products": products, "lowerings": lowerings, "shards": shards}
+    modes = {
+        "products": products, "boundary": boundary, "lowerings": lowerings, "shards": shards,
+    }  # fmt: skip
     modes[sys.argv[1]](Path(sys.argv[2]))
     sys.stdout.flush()
     os._exit(0)  # the libraries' own end is not our matter

@@ -45,6 +45,13 @@ def test_products_are_cut_off_where_we_say(tmp_path: Path) -> None:
         assert difference.mean() <= 0.02
 
 
+def test_floats_at_the_boundary_lose_nothing(tmp_path: Path) -> None:
+    """All 65536 integers: quantised they are the nearest, dequantised they are the numbers."""
+    found = emulated("boundary", tmp_path)
+    assert (found["quantised"] == found["integers"]).all()
+    np.testing.assert_allclose(found["dequantised"], found["numbers"], rtol=1e-6, atol=0)
+
+
 @pytest.mark.parametrize("precision", ["fp16", "16a4w"])
 def test_both_lowerings_make_programs_that_compute_the_same(tmp_path: Path, precision: Any) -> None:
     """With the same encodings; what is left is half a step in each norm, which one rounds away.

@@ -143,6 +143,12 @@ FORMS: dict[str, tuple[dict[str, Any], dict[str, str], Encodings, int]] = {
         MIXED,
         0,
     ),
+    "caches in integers": (  # as a package for QNN has it
+        {},
+        {"k": "uint8", "v": "uint8"},
+        {name: code for name, code in MIXED.items() if name[:2] in ("k_", "v_")},
+        0,
+    ),
     "signed": (
         {},
         {"k": "int8", "v": "int8", "mask": "int16", "mask_5": "int8", "logits": "int16"},
