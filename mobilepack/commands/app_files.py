@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mobilepack.contract.package import MANIFEST, Package
 from mobilepack.errors import UsageError
-from mobilepack.harness.android.app import check_dynamic
+from mobilepack.harness.android.app import check_callable
 from mobilepack.models.chat import ChatMessage, ChatTemplate
 from mobilepack.models.tokenizer import Tokenizer
 
@@ -38,7 +38,7 @@ def android_files(package: Package) -> Iterator[Mapping[str, Path]]:
             why=f"its program is for {backend}",
             next="build one that does: mobilepack build MODEL --target xnnpack",
         )
-    check_dynamic(package.root)
+    check_callable(package.root)
     files = {"model.pte": package.phone_program}
     files |= {name: package.root / name for name in _TOKENIZERS if package.lists(name)}
     files[MANIFEST] = package.root / MANIFEST

@@ -1,4 +1,4 @@
-/** The app's harness and the library's chat on a JVM: `plan PROGRAM PLAN RESULT`, `chat FOLDER TEXT N OUT`. */
+/** The app's harness and the library's chat on a JVM: `plan PROGRAM PLAN RESULT [MANIFEST]`, `chat FOLDER TEXT N OUT`. */
 package mobilepack.lab
 
 import mobilepack.demo.loadEngine
@@ -13,13 +13,13 @@ import org.pytorch.executorch.extension.llm.LlmGenerationConfig
 import org.pytorch.executorch.extension.llm.LlmModule
 import java.io.File
 
-private class Lab(private val program: File) : Platform {
+private class Lab(private val program: File, private val manifest: File?) : Platform {
     override val clock = SystemClock
     override fun resetPeak() = "since process start"
     override fun residentBytes() = memory("VmRSS")
     override fun peakBytes() = memory("VmHWM")
     override fun conditions(): Map<String, String> = emptyMap()
-    override fun load(plan: RunPlan) = loadEngine(program, plan, 1)
+    override fun load(plan: RunPlan) = loadEngine(program, manifest, plan, 1)
     override fun environment(plan: RunPlan, conditions: Map<String, String>) = Environment(
         kind = "emulator",
         representative = false,
@@ -52,7 +52,8 @@ fun main(arguments: Array<String>) {
         chat(File(arguments[1]), arguments[2], arguments[3].toInt(), File(arguments[4]))
     } else {
         val plan = File(arguments[2]).readBytes()
-        val result = runPlan(plan, Lab(File(arguments[1]))) { item, done, total ->
+        val lab = Lab(File(arguments[1]), arguments.getOrNull(4)?.let(::File))
+        val result = runPlan(plan, lab) { item, done, total ->
             System.err.println("$done/$total $item")
         }
         File(arguments[3]).writeText(result.toJson())

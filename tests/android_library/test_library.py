@@ -21,9 +21,18 @@ from mobilepack.contract.run_result import RunResult
 from mobilepack.harness.host import HostHarness
 from mobilepack.metrics.tolerance import fp32_limits, measured_floor
 from mobilepack.models.tokenizer import Tokenizer
+from mobilepack.process import Finished
 from tests.android_library.conftest import PLACE, RENAMED, Lab
+from tests.harness.static_packages import (
+    WITHOUT_WARNINGS,
+    Packages,
+    check_same_rows,
+    static_packages,
+    static_plan,
+)
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("provisioned")]
+__all__ = ["static_packages"]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("provisioned"), *WITHOUT_WARNINGS]
 PROMPT = "Once upon a time"
 PLAN = RunPlan(
     max_seq_len=64,
@@ -76,6 +85,32 @@ def test_module_computes_what_this_machine_computes(
     assert texts[0] == texts[1]
     a, b = (np.array([row.sampled for row in one.rows]) for one in (found, host))
     assert np.sqrt(((a - b) ** 2).mean()) <= _limit(package) * b.std()
+
+
+def _carried_out(lab: Lab, package: Path, plan: RunPlan, tmp_path: Path) -> Finished:
+    """Carry a plan out with the manifest beside the program; the result is `result`."""
+    (tmp_path / "plan.json").write_text(plan.to_json())
+    there = [f"{PLACE}/{name}" for name in ("model.pte", "plan.json", "result", "manifest.json")]
+    lab.adb.push(tmp_path / "plan.json", there[1], timeout_s=60)
+    for name in ("model.pte", "manifest.json"):
+        lab.adb.push(package / name, f"{PLACE}/{name}", timeout_s=60)
+    done = lab.java("plan", *there)
+    if done.returncode == 0:
+        lab.adb.pull(there[2], tmp_path / "result", timeout_s=60)
+    return done
+
+
+@pytest.mark.parametrize("kind", ["embedded", "windows", "bytes", "portable"])
+def test_the_static_form_computes_what_python_computes_here(
+    kind: str, lab: Lab, static_packages: Packages, tmp_path: Path
+) -> None:
+    """Masks, positions, the cache in buffers of Java's, of floats and of bytes: 42 rows."""
+    package = static_packages(kind)
+    plan = static_plan(package)
+    done = _carried_out(lab, package, plan, tmp_path)
+    assert done.returncode == 0, done.stderr
+    host = HostHarness().run(package, plan, log=tmp_path / "log")
+    check_same_rows(RunResult.read(tmp_path / "result"), host)
 
 
 def test_llm_module_says_the_same_as_this_machine(lab: Lab, package: Path, tmp_path: Path) -> None:

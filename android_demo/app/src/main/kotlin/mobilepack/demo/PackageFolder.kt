@@ -8,6 +8,15 @@ import java.io.FileNotFoundException
 class PackageFolder(private val root: File) {
     val program: File get() = file("model.pte")
 
+    /**
+     * What says how a program is called: the file beside it that is named after it, as the programs
+     * of run plans have, or the package's; null if there is neither.
+     */
+    fun manifest(program: File): File? =
+        listOf("${program.nameWithoutExtension}.json", "manifest.json")
+            .map { program.resolveSibling(it) }
+            .firstOrNull { it.isFile }
+
     /** The tokenizer that the LLM runner reads; packages have one of the two. */
     val tokenizer: File
         get() = root.resolve("tokenizer.json").takeIf { it.isFile } ?: file("tokenizer.model")
@@ -40,6 +49,7 @@ private const val UNFINISHED = ".deploying"
 
 /** The package that was pushed, or else the one of the app's assets, copied at the first start. */
 fun openPackage(context: Context): PackageFolder {
+    pointDspAtLibraries(context)
     val root = context.filesDir.resolve(FOLDER)
     if (!root.isDirectory && context.assets.list(FOLDER).orEmpty().isNotEmpty()) {
         val aside = context.filesDir.resolve("$FOLDER.part")

@@ -2,6 +2,7 @@ package mobilepack.demo
 
 import android.content.Context
 import android.util.AtomicFile
+import mobilepack.harness.ManifestRefused
 import mobilepack.harness.PlanRefused
 import mobilepack.harness.Progress
 import mobilepack.harness.runPlan
@@ -21,6 +22,8 @@ fun carryOut(context: Context, progress: Progress): PlanEnd = try {
     write(result, runPlan(plan, Phone(context, openPackage(context)), progress).toJson())
     PlanEnd(result, null)
 } catch (error: PlanRefused) {
+    PlanEnd(null, error)
+} catch (error: ManifestRefused) {
     PlanEnd(null, error)
 } catch (error: IOException) {
     PlanEnd(null, error)
