@@ -103,6 +103,15 @@ def core(kotlin: Kotlin, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture(scope="session")
+def toy(kotlin: Kotlin, core: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compile the toy model's program."""
+    out = tmp_path_factory.mktemp("toy") / "toy.jar"
+    sources = [DEMO / "harness-core/src/test/kotlin"]
+    kotlin.compile(out, sources, [core, *kotlin.libraries], friend=core)
+    return out
+
+
 @dataclass(frozen=True)
 class Aapt:
     """Debian's aapt2 in a folder of its own."""

@@ -12,20 +12,11 @@ import numpy as np
 import pytest
 
 from mobilepack.contract.run_plan import RunPlan, Teacher
-from tests.android_demo.conftest import DEMO, Kotlin
+from tests.android_demo.conftest import Kotlin
 from tests.harness.core_contract import CoreContract, Run
 from tests.harness.static_contract import Said, StaticContract
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def toy(kotlin: Kotlin, core: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Compile the toy model's program."""
-    out = tmp_path_factory.mktemp("toy") / "toy.jar"
-    sources = [DEMO / "harness-core/src/test/kotlin"]
-    kotlin.compile(out, sources, [core, *kotlin.libraries], friend=core)
-    return out
 
 
 @pytest.fixture

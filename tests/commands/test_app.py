@@ -20,6 +20,7 @@ from mobilepack.errors import UsageError
 from mobilepack.models.tokenizer import Tokenizer
 from mobilepack.models.zoo import embedded_path
 from tests.harness.parts import quantised
+from tests.models.test_tokenizer import train_sentencepiece
 from tests.packages import toy_package
 
 __all__ = ["quantised"]
@@ -151,6 +152,22 @@ def test_a_prompt_without_template_begins_with_the_token_that_runners_do_not_add
     for text in ("Once upon a time", " spaced", "äöü"):
         ids = tokenizer.encode(prompt.replace("{message}", text), add_bos=False)
         assert ids == tokenizer.encode(text)  # what the ladder's rungs run
+
+
+def test_sentencepiece_s_first_token_is_marked_for_it_is_not_read_out_of_a_text(
+    tmp_path: Path,
+) -> None:
+    train_sentencepiece(tmp_path)
+    assert prompt_template(tmp_path, mark="{bos}") is None  # nothing says that it has one
+    (tmp_path / "tokenizer_config.json").write_text('{"add_bos_token": true}')
+    assert prompt_template(tmp_path, mark="{bos}") == "{bos}{message}"
+    assert prompt_template(tmp_path) is None
+    tokenizer = Tokenizer.open(tmp_path)
+    assert tokenizer.encode("hello") == [1, *tokenizer.encode("hello", add_bos=False)]
+    template = "{{ bos_token }}[INST] {{ messages[0].content }} [/INST]"
+    (tmp_path / "chat_template.jinja").write_text(template)
+    assert prompt_template(tmp_path, mark="{bos}") == "{bos}[INST] {message} [/INST]"
+    assert prompt_template(tmp_path) == "<s>[INST] {message} [/INST]"
 
 
 def test_the_prompt_is_the_template_s_first_turn(tmp_path: Path) -> None:

@@ -4,6 +4,11 @@ import android.content.Context
 import java.io.File
 import java.io.FileNotFoundException
 
+private const val BOS = "{bos}"
+
+/** A text for the model; [bos] tokens that begin a text are put in front of it. */
+class Prompt(val text: String, val bos: Int)
+
 /** What mobilepack built, where the app may read it: `files/package`. */
 class PackageFolder(private val root: File) {
     val program: File get() = file("model.pte")
@@ -23,11 +28,13 @@ class PackageFolder(private val root: File) {
 
     /**
      * How a message becomes the text that the model sees: `prompt.txt`, in which `{message}` stands
-     * for it. Without one, the message as it is: the runner applies no chat template.
+     * for it, behind `{bos}` where the text of the first token would not be read as one. Without
+     * the file, the message as it is: the runner applies no chat template.
      */
-    fun prompt(message: String): String {
-        val template = root.resolve("prompt.txt").takeIf { it.isFile }?.readText() ?: return message
-        return template.replace("{message}", message)
+    fun prompt(message: String): Prompt {
+        val template = root.resolve("prompt.txt").takeIf { it.isFile }?.readText() ?: return Prompt(message, 0)
+        val bos = template.startsWith(BOS)
+        return Prompt(template.removePrefix(BOS).replace("{message}", message), if (bos) 1 else 0)
     }
 
     /**

@@ -22,6 +22,18 @@ fun readStaticForm(manifest: String): StaticForm? = within("manifest.json") {
     if (form == null || form is JsonNull) null else form(form, list(source, "methods"))
 }
 
+/**
+ * Reads the ids that end an answer from a package's manifest.json; none where it names none.
+ *
+ * @throws ManifestRefused if it is no manifest.
+ */
+fun readStopIds(manifest: String): Set<Long> = within("manifest.json") {
+    val source = parsed(manifest) as? JsonObject ?: refuse("it is no object")
+    val ids = (source["tokenizer"] as? JsonObject)?.get("eos_ids") ?: return emptySet()
+    (ids as? JsonArray)?.map { whole(it) ?: refuse("tokenizer: eos_ids holds what is no integer") }?.toSet()
+        ?: refuse("tokenizer: eos_ids must be a list")
+}
+
 private fun parsed(text: String): JsonElement = try {
     Json.parseToJsonElement(text)
 } catch (error: SerializationException) {

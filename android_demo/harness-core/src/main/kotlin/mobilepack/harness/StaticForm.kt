@@ -28,6 +28,9 @@ class StaticForm internal constructor(
     val channelsFirst: Boolean,
     val states: Boolean,
 ) {
+    /** How many positions can be fed: the cache need not hold the very last one, states must. */
+    val positions: Int get() = if (states) past else past + 1
+
     lateinit var prefill: MethodSpec
         internal set
     lateinit var decode: MethodSpec
@@ -35,7 +38,7 @@ class StaticForm internal constructor(
 }
 
 /** A package's manifest that cannot be obeyed; the message says where and why. */
-class ManifestRefused(message: String) : Exception(message)
+class ManifestRefused(message: String) : Refused(message)
 
 internal fun refuse(why: String): Nothing = throw ManifestRefused(why)
 

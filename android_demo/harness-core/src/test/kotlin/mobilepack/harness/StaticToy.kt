@@ -1,8 +1,10 @@
 package mobilepack.harness
 
+import kotlinx.serialization.json.Json
 import java.io.File
 import java.nio.Buffer
 import java.nio.ByteBuffer
+import java.nio.ByteOrder
 import java.nio.FloatBuffer
 import java.nio.IntBuffer
 import java.nio.LongBuffer
@@ -72,7 +74,7 @@ object StaticCalls {
         for (line in generateSequence(::readLine)) {
             val numbers = line.split(" ").map { it.toLong() }
             val logits = session.step(numbers.drop(1).toLongArray(), numbers[0].toInt())
-            val said = ByteBuffer.allocate(4 * logits.size).order(java.nio.ByteOrder.nativeOrder())
+            val said = ByteBuffer.allocate(4 * logits.size).order(ByteOrder.nativeOrder())
             logits.forEach(said::putFloat)
             print(said)
             call++
@@ -114,6 +116,46 @@ object Halves {
         for (line in generateSequence(::readLine)) {
             val half = floatToHalf(Float.fromBits(line.toLong(16).toInt()))
             println("%04x %08x".format(half, halfToFloat(half).toRawBits()))
+        }
+    }
+}
+
+private fun hex(text: String) = text.toByteArray().joinToString("") { "%02x".format(it) }
+
+/** `TOKENIZER`: prints the ids of every line of stdin, a text in JSON, and what they stream to in hex. */
+object Texts {
+    @JvmStatic
+    fun main(arguments: Array<String>) = try {
+        val tokenizer = Tokenizer.read(File(arguments[0]).readText())
+        for (line in generateSequence(::readLine)) {
+            val ids = tokenizer.encode(Json.parseToJsonElement(line).text().orEmpty())
+            val stream = TextStream(tokenizer)
+            val text = ids.joinToString("") { stream.push(it) } + stream.finish()
+            println(ids.joinToString(" ") + "\t" + hex(text))
+        }
+    } catch (error: TokenizerRefused) {
+        println(error.message)
+        exitProcess(1)
+    }
+}
+
+/** `TOKENIZER POSITIONS STOP`: answers every line of stdin, a text in JSON, with the toy; an empty one forgets. */
+object Talks {
+    @JvmStatic
+    fun main(arguments: Array<String>) {
+        val (tokenizer, positions, stop) = arguments
+        val limits = DialogueLimits(PREFILL, positions.toInt(), setOf(stop.toLong()))
+        val dialogue = Dialogue(staticToy(), Tokenizer.read(File(tokenizer).readText()), limits)
+        for (line in generateSequence(::readLine)) {
+            val text = Json.parseToJsonElement(line).text().orEmpty()
+            if (text.isEmpty()) dialogue.forget()
+            val said = StringBuilder()
+            try {
+                val tokens = dialogue.answer(text) { said.append(it) }
+                println("$tokens\t" + hex(said.toString()))
+            } catch (error: PlanRefused) {
+                println("refused\t" + hex(error.message.orEmpty()))
+            }
         }
     }
 }
