@@ -21,6 +21,7 @@ from mobilepack.contract.run_result import RunResult
 from mobilepack.harness.host import HostHarness
 from mobilepack.metrics.tolerance import fp32_limits, measured_floor
 from mobilepack.models.tokenizer import Tokenizer
+from mobilepack.models.zoo import embedded_path
 from mobilepack.process import Finished
 from tests.android_library.conftest import PLACE, RENAMED, Lab
 from tests.harness.static_packages import (
@@ -137,3 +138,24 @@ def test_llm_module_says_the_same_as_this_machine(lab: Lab, package: Path, tmp_p
     # How many tokens its length means differs from release to release, the tokens do not.
     assert whole.startswith(said)
     assert said.startswith(least)
+
+
+def test_the_app_s_own_chat_says_the_same_as_this_machine(
+    lab: Lab, static_packages: Packages, tmp_path: Path
+) -> None:
+    """A program of the static form: ids, choices and text all come from the app's Kotlin."""
+    package, tokenizer, new = static_packages("embedded"), Tokenizer.open(embedded_path()), 12
+    prompt = f"<|bos|>{PROMPT}"
+    ids = tuple(tokenizer.encode(PROMPT))
+    item = Generate(name="g", token_ids=ids, max_new_tokens=new, stop_ids=())
+    plan = static_plan(package).model_copy(update={"items": (item,)})
+    expected = HostHarness().run(package, plan, log=tmp_path / "log").generated[0].token_ids
+    for path in (package / "model.pte", package / "manifest.json"):
+        lab.adb.push(path, f"{PLACE}/{path.name}", timeout_s=60)
+    lab.adb.push(embedded_path() / "tokenizer.json", f"{PLACE}/tokenizer.json", timeout_s=60)
+    positions = len(ids) + new - 1  # the last token is chosen and not fed
+    done = lab.java("talk", PLACE, prompt, str(positions), f"{PLACE}/talk")
+    assert done.returncode == 0, done.stderr
+    lab.adb.pull(f"{PLACE}/talk", tmp_path / "text", timeout_s=60)
+    whole = tokenizer.decode([*ids, *expected], skip_special=True)
+    assert PROMPT + (tmp_path / "text").read_text() == whole

@@ -18,10 +18,11 @@ private const val SYSTEM = "/system/lib/rfsa/adsp;/system/vendor/lib/rfsa/adsp;/
  * itself: it searches no app's folder of its own accord. What is set already stays.
  */
 fun pointDspAtLibraries(context: Context) {
-    val folders = "${context.applicationInfo.nativeLibraryDir};$SYSTEM"
     try {
-        Os.setenv(VARIABLE, folders, false)
+        Os.setenv(VARIABLE, dspFolders(context), false)
     } catch (error: ErrnoException) {
         Log.w("mobilepack", "cannot set $VARIABLE", error) // the NPU then says what it misses
     }
 }
+
+internal fun dspFolders(context: Context) = "${context.applicationInfo.nativeLibraryDir};$SYSTEM"

@@ -21,7 +21,7 @@ import java.nio.LongBuffer
 import java.nio.ShortBuffer
 
 /** Prepares both methods of a program of the static form; its cache lies with the app. */
-internal fun loadStatic(module: Module, form: StaticForm): Engine {
+fun loadStatic(module: Module, form: StaticForm): Engine {
     val missing = listOf(form.prefill.name, form.decode.name) - module.getMethods().toSet()
     if (missing.isNotEmpty()) {
         val has = module.getMethods().sorted().joinToString()

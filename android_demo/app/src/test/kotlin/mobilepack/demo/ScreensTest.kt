@@ -93,12 +93,11 @@ class ScreensTest {
     }
 
     @Test
-    fun `the DSP's loader is told of the app's libraries`() {
+    fun `the DSP's loader is told of the app's libraries first`() {
         val context = RuntimeEnvironment.getApplication()
-        openPackage(context)
-        val folders = android.system.Os.getenv("ADSP_LIBRARY_PATH").orEmpty().split(";")
-        assertEquals(context.applicationInfo.nativeLibraryDir ?: "null", folders.first())
-        assertTrue("/dsp" in folders)
+        context.applicationInfo.nativeLibraryDir = "/data/app/x/lib/arm64"
+        assertEquals("/data/app/x/lib/arm64", dspFolders(context).substringBefore(";"))
+        assertTrue("/dsp" in dspFolders(context).split(";"))
     }
 
     @Test
