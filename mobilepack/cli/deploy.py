@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     epilog="""\b
 Example
   mobilepack deploy out/mine/xnnpack
-  mobilepack deploy out/mine/xnnpack -d soc=SM8650 --json
+  mobilepack deploy out/mine/qnn -d soc=SM8650 --json
   mobilepack deploy out/mine/xnnpack -d 00008130-001C2D3E4F50001A
 """
 )

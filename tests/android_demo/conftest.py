@@ -52,10 +52,20 @@ class Kotlin:
         (found,) = self.jars.glob(_FRAMEWORK)
         return found
 
-    def compile(self, out: Path, sources: list[Path], classpath: list[Path]) -> None:
-        """Compile folders of Kotlin and Java sources to a jar; a warning is an error."""
+    def compile(
+        self, out: Path, sources: list[Path], classpath: list[Path], friend: Path | None = None
+    ) -> None:
+        """Compile folders of Kotlin and Java sources to a jar; a warning is an error.
+
+        Args:
+            out: The jar.
+            sources: Folders and files.
+            classpath: Jars that they need.
+            friend: One of these whose internals they see, as a module's tests do.
+        """
         own = [path for path in self.jars.glob("*.jar") if path != self.framework]
         options = ["-no-stdlib", "-no-reflect", "-jvm-target", "17", "-Werror", "-d", str(out)]
+        options += [f"-Xfriend-paths={friend}"] if friend else []
         argv = ["java", "-cp", _path(own), _COMPILER, *options, "-cp", _path(classpath)]
         done = subprocess.run(
             [*argv, *map(str, sources)], capture_output=True, text=True, timeout=300, check=False
@@ -63,11 +73,13 @@ class Kotlin:
         assert done.returncode == 0, done.stderr
 
     def run(
-        self, main: str, classpath: list[Path], *arguments: object
+        self, main: str, classpath: list[Path], *arguments: object, fed: str = ""
     ) -> subprocess.CompletedProcess[str]:
         """Run a main class with the libraries."""
         argv = ["java", "-cp", _path([*classpath, *self.libraries]), main, *map(str, arguments)]
-        return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(
+            argv, input=fed, capture_output=True, text=True, timeout=60, check=False
+        )
 
 
 def _path(entries: list[Path]) -> str:
@@ -88,6 +100,15 @@ def core(kotlin: Kotlin, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Compile :harness-core."""
     out = tmp_path_factory.mktemp("core") / "core.jar"
     kotlin.compile(out, [DEMO / "harness-core/src/main/kotlin"], kotlin.libraries)
+    return out
+
+
+@pytest.fixture(scope="session")
+def toy(kotlin: Kotlin, core: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compile the toy model's program."""
+    out = tmp_path_factory.mktemp("toy") / "toy.jar"
+    sources = [DEMO / "harness-core/src/test/kotlin"]
+    kotlin.compile(out, sources, [core, *kotlin.libraries], friend=core)
     return out
 
 

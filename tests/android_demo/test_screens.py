@@ -32,7 +32,7 @@ def test_the_screens_say_what_is_missing_and_refuse_bad_plans(
     libraries = [core, app, executorch, *kotlin.libraries]
     tests = tmp_path / "tests.jar"
     sources = [DEMO / "app/src/test/kotlin", linked / "java"]
-    kotlin.compile(tests, sources, [*libraries, *own, kotlin.framework])
+    kotlin.compile(tests, sources, [*libraries, *own, kotlin.framework], friend=app)
     config = tmp_path / "com/android/tools/test_config.properties"
     config.parent.mkdir(parents=True)
     config.write_text(
@@ -48,4 +48,4 @@ def test_the_screens_say_what_is_missing_and_refuse_bad_plans(
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "OK (5 tests)" in done.stdout
+    assert "OK (8 tests)" in done.stdout

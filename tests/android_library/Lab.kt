@@ -1,25 +1,34 @@
-/** The app's harness and the library's chat on a JVM: `plan PROGRAM PLAN RESULT`, `chat FOLDER TEXT N OUT`. */
+/**
+ * The app's harness and the library's chat on a JVM: `plan PROGRAM PLAN RESULT [MANIFEST]`,
+ * `chat FOLDER TEXT N OUT`, `talk FOLDER TEXT POSITIONS OUT`.
+ */
 package mobilepack.lab
 
 import mobilepack.demo.loadEngine
+import mobilepack.demo.loadStatic
+import mobilepack.harness.Dialogue
+import mobilepack.harness.DialogueLimits
 import mobilepack.harness.Environment
 import mobilepack.harness.Platform
 import mobilepack.harness.RunPlan
 import mobilepack.harness.SystemClock
+import mobilepack.harness.Tokenizer
+import mobilepack.harness.readStaticForm
 import mobilepack.harness.runPlan
 import mobilepack.harness.toJson
+import org.pytorch.executorch.Module
 import org.pytorch.executorch.extension.llm.LlmCallback
 import org.pytorch.executorch.extension.llm.LlmGenerationConfig
 import org.pytorch.executorch.extension.llm.LlmModule
 import java.io.File
 
-private class Lab(private val program: File) : Platform {
+private class Lab(private val program: File, private val manifest: File?) : Platform {
     override val clock = SystemClock
     override fun resetPeak() = "since process start"
     override fun residentBytes() = memory("VmRSS")
     override fun peakBytes() = memory("VmHWM")
     override fun conditions(): Map<String, String> = emptyMap()
-    override fun load(plan: RunPlan) = loadEngine(program, plan, 1)
+    override fun load(plan: RunPlan) = loadEngine(program, manifest, plan, 1)
     override fun environment(plan: RunPlan, conditions: Map<String, String>) = Environment(
         kind = "emulator",
         representative = false,
@@ -47,12 +56,24 @@ private fun chat(folder: File, prompt: String, tokens: Int, out: File) {
     module.generate(prompt, config, listener)
 }
 
+/** The app's own chat with a program of the static form. */
+private fun talk(folder: File, prompt: String, positions: Int, out: File) {
+    val form = checkNotNull(readStaticForm(folder.resolve("manifest.json").readText()))
+    val tokenizer = Tokenizer.read(folder.resolve("tokenizer.json").readText())
+    val module = Module.load(folder.resolve("model.pte").path, Module.LOAD_MODE_MMAP, 1)
+    val limits = DialogueLimits(form.prefillTokens, positions, emptySet())
+    Dialogue(loadStatic(module, form), tokenizer, limits).answer(prompt, out::appendText)
+}
+
 fun main(arguments: Array<String>) {
     if (arguments[0] == "chat") {
         chat(File(arguments[1]), arguments[2], arguments[3].toInt(), File(arguments[4]))
+    } else if (arguments[0] == "talk") {
+        talk(File(arguments[1]), arguments[2], arguments[3].toInt(), File(arguments[4]))
     } else {
         val plan = File(arguments[2]).readBytes()
-        val result = runPlan(plan, Lab(File(arguments[1]))) { item, done, total ->
+        val lab = Lab(File(arguments[1]), arguments.getOrNull(4)?.let(::File))
+        val result = runPlan(plan, lab) { item, done, total ->
             System.err.println("$done/$total $item")
         }
         File(arguments[3]).writeText(result.toJson())

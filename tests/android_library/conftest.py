@@ -102,9 +102,11 @@ def driver(
     fbjni = folder / "fbjni.jar"
     fbjni.write_bytes(zipfile.ZipFile(archive).read("classes.jar"))
     loader = next(jars(POM.with_name("library-pom.xml")).glob("nativeloader-*.jar"))
-    app = DEMO / "app/src/main/kotlin/mobilepack/demo/ModuleEngine.kt"
+    app = [
+        DEMO / f"app/src/main/kotlin/mobilepack/demo/Module{n}.kt" for n in ("Engine", "Methods")
+    ]
     needed = [core, executorch, fbjni, loader, *kotlin.libraries]
-    kotlin.compile(folder / "lab.jar", [HERE / "Lab.kt", app], needed)
+    kotlin.compile(folder / "lab.jar", [HERE / "Lab.kt", *app], needed)
     return (folder / "lab.jar", *needed)
 
 

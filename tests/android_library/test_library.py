@@ -21,9 +21,19 @@ from mobilepack.contract.run_result import RunResult
 from mobilepack.harness.host import HostHarness
 from mobilepack.metrics.tolerance import fp32_limits, measured_floor
 from mobilepack.models.tokenizer import Tokenizer
+from mobilepack.models.zoo import embedded_path
+from mobilepack.process import Finished
 from tests.android_library.conftest import PLACE, RENAMED, Lab
+from tests.harness.static_packages import (
+    WITHOUT_WARNINGS,
+    Packages,
+    check_same_rows,
+    static_packages,
+    static_plan,
+)
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("provisioned")]
+__all__ = ["static_packages"]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("provisioned"), *WITHOUT_WARNINGS]
 PROMPT = "Once upon a time"
 PLAN = RunPlan(
     max_seq_len=64,
@@ -78,6 +88,32 @@ def test_module_computes_what_this_machine_computes(
     assert np.sqrt(((a - b) ** 2).mean()) <= _limit(package) * b.std()
 
 
+def _carried_out(lab: Lab, package: Path, plan: RunPlan, tmp_path: Path) -> Finished:
+    """Carry a plan out with the manifest beside the program; the result is `result`."""
+    (tmp_path / "plan.json").write_text(plan.to_json())
+    there = [f"{PLACE}/{name}" for name in ("model.pte", "plan.json", "result", "manifest.json")]
+    lab.adb.push(tmp_path / "plan.json", there[1], timeout_s=60)
+    for name in ("model.pte", "manifest.json"):
+        lab.adb.push(package / name, f"{PLACE}/{name}", timeout_s=60)
+    done = lab.java("plan", *there)
+    if done.returncode == 0:
+        lab.adb.pull(there[2], tmp_path / "result", timeout_s=60)
+    return done
+
+
+@pytest.mark.parametrize("kind", ["embedded", "windows", "bytes", "portable"])
+def test_the_static_form_computes_what_python_computes_here(
+    kind: str, lab: Lab, static_packages: Packages, tmp_path: Path
+) -> None:
+    """Masks, positions, the cache in buffers of Java's, of floats and of bytes: 42 rows."""
+    package = static_packages(kind)
+    plan = static_plan(package)
+    done = _carried_out(lab, package, plan, tmp_path)
+    assert done.returncode == 0, done.stderr
+    host = HostHarness().run(package, plan, log=tmp_path / "log")
+    check_same_rows(RunResult.read(tmp_path / "result"), host)
+
+
 def test_llm_module_says_the_same_as_this_machine(lab: Lab, package: Path, tmp_path: Path) -> None:
     """Its runner puts no token in front of a prompt; the app's prompt.txt does."""
     tokenizer = Tokenizer.open(package)
@@ -102,3 +138,24 @@ def test_llm_module_says_the_same_as_this_machine(lab: Lab, package: Path, tmp_p
     # How many tokens its length means differs from release to release, the tokens do not.
     assert whole.startswith(said)
     assert said.startswith(least)
+
+
+def test_the_app_s_own_chat_says_the_same_as_this_machine(
+    lab: Lab, static_packages: Packages, tmp_path: Path
+) -> None:
+    """A program of the static form: ids, choices and text all come from the app's Kotlin."""
+    package, tokenizer, new = static_packages("embedded"), Tokenizer.open(embedded_path()), 12
+    prompt = f"<|bos|>{PROMPT}"
+    ids = tuple(tokenizer.encode(PROMPT))
+    item = Generate(name="g", token_ids=ids, max_new_tokens=new, stop_ids=())
+    plan = static_plan(package).model_copy(update={"items": (item,)})
+    expected = HostHarness().run(package, plan, log=tmp_path / "log").generated[0].token_ids
+    for path in (package / "model.pte", package / "manifest.json"):
+        lab.adb.push(path, f"{PLACE}/{path.name}", timeout_s=60)
+    lab.adb.push(embedded_path() / "tokenizer.json", f"{PLACE}/tokenizer.json", timeout_s=60)
+    positions = len(ids) + new - 1  # the last token is chosen and not fed
+    done = lab.java("talk", PLACE, prompt, str(positions), f"{PLACE}/talk")
+    assert done.returncode == 0, done.stderr
+    lab.adb.pull(f"{PLACE}/talk", tmp_path / "text", timeout_s=60)
+    whole = tokenizer.decode([*ids, *expected], skip_special=True)
+    assert PROMPT + (tmp_path / "text").read_text() == whole

@@ -13,12 +13,14 @@ import pytest
 
 from mobilepack.commands.app import AppOptions, android_app
 from mobilepack.commands.app_files import prompt_template
-from mobilepack.contract.manifest import StaticForm
-from mobilepack.contract.package import MANIFEST
+from mobilepack.contract.base import content_id
+from mobilepack.contract.manifest import BuildPlan, StaticForm
+from mobilepack.contract.package import MANIFEST, file_entry
 from mobilepack.errors import UsageError
 from mobilepack.models.tokenizer import Tokenizer
 from mobilepack.models.zoo import embedded_path
 from tests.harness.parts import quantised
+from tests.models.test_tokenizer import train_sentencepiece
 from tests.packages import toy_package
 
 __all__ = ["quantised"]
@@ -89,15 +91,47 @@ def test_a_package_becomes_the_app_s_assets(
     assert done.document["variant"] == "xnnpackDebug"
 
 
-def test_a_program_that_the_app_cannot_call_is_refused(tmp_path: Path) -> None:
-    package = toy_package(tmp_path / "package")
+def npu_package(root: Path, mask: str) -> Path:
+    """Write a QNN package: a program for the emulator, one for the phone, masks of a type."""
+    package = toy_package(root)
+    (package / "model.phone.pte").write_bytes(b"the phone's")
     manifest = json.loads((package / MANIFEST).read_text())
     form = StaticForm(past=64, prefill_tokens=32, mask_value=-1e4, windows=(0,))
-    manifest["static"] = form.model_dump()
+    tensor = {"name": "mask", "dtype": mask, "shape": [1, 1, 1, 65]}
+    method = {"name": "decode", "inputs": [tensor, tensor], "outputs": []}
+    programs = {"emulator_program": "model.pte", "phone_program": "model.phone.pte"}
+    hashes = {"graphs_sha256": {}, "weights_sha256": "0" * 64}
+    plan = BuildPlan.parse(json.dumps(manifest["plan"] | {"backend": "qnn"}), "plan")
+    manifest |= {
+        "static": form.model_dump(),
+        "methods": [method],
+        "npu": {**programs, "contexts": [], "graphs": [], **hashes},
+        "plan": plan.model_dump(mode="json"),
+        "plan_id": content_id(plan),
+    }
+    manifest["files"].append(file_entry(package, "model.phone.pte").model_dump())
     (package / MANIFEST).write_text(json.dumps(manifest))
+    return package
+
+
+def test_a_package_for_the_npu_brings_the_phone_s_program_into_the_npu_s_variant(
+    tmp_path: Path,
+) -> None:
+    package = npu_package(tmp_path / "package", "float32")
+    written = android_app(AppOptions(tmp_path / "mine", package))
+    assert written.variant == "qnnDebug"
+    assets = tmp_path / "mine/app/src/main/assets/package"
+    assert (assets / "model.pte").read_bytes() == b"the phone's"
+    assert (assets / MANIFEST).read_bytes() == (package / MANIFEST).read_bytes()
+
+
+def test_a_program_that_the_app_cannot_call_is_refused(tmp_path: Path) -> None:
+    package = npu_package(tmp_path / "package", "uint16")
     with pytest.raises(UsageError) as refused:
         android_app(AppOptions(tmp_path / "mine", package))
-    assert refused.value.code == "app-static-form"
+    assert refused.value.code == "app-dtype"
+    assert refused.value.why.startswith("mask of decode is uint16, and ExecuTorch's Java API has ")
+    assert "(2 tensors are of others)" in refused.value.why
     assert not (tmp_path / "mine").exists()
 
 
@@ -118,6 +152,22 @@ def test_a_prompt_without_template_begins_with_the_token_that_runners_do_not_add
     for text in ("Once upon a time", " spaced", "äöü"):
         ids = tokenizer.encode(prompt.replace("{message}", text), add_bos=False)
         assert ids == tokenizer.encode(text)  # what the ladder's rungs run
+
+
+def test_sentencepiece_s_first_token_is_marked_for_it_is_not_read_out_of_a_text(
+    tmp_path: Path,
+) -> None:
+    train_sentencepiece(tmp_path)
+    assert prompt_template(tmp_path, mark="{bos}") is None  # nothing says that it has one
+    (tmp_path / "tokenizer_config.json").write_text('{"add_bos_token": true}')
+    assert prompt_template(tmp_path, mark="{bos}") == "{bos}{message}"
+    assert prompt_template(tmp_path) is None
+    tokenizer = Tokenizer.open(tmp_path)
+    assert tokenizer.encode("hello") == [1, *tokenizer.encode("hello", add_bos=False)]
+    template = "{{ bos_token }}[INST] {{ messages[0].content }} [/INST]"
+    (tmp_path / "chat_template.jinja").write_text(template)
+    assert prompt_template(tmp_path, mark="{bos}") == "{bos}[INST] {message} [/INST]"
+    assert prompt_template(tmp_path) == "<s>[INST] {message} [/INST]"
 
 
 def test_the_prompt_is_the_template_s_first_turn(tmp_path: Path) -> None:

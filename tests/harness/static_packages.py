@@ -43,7 +43,7 @@ _WINDOWS = {
 
 
 class Integers(nn.Module):
-    """A decoder whose tensors are integers at the edge: masks and logits 16 bits, caches 8."""
+    """A decoder whose tensors are integers at the edge where they have codes; caches of 8 bits."""
 
     def __init__(self, decoder: StaticDecoder, names: Sequence[str], codes: Mapping[str, Encoding]):
         super().__init__()
@@ -65,7 +65,9 @@ class Integers(nn.Module):
         )
 
     def _encoded(self, name: str, x: torch.Tensor) -> torch.Tensor:
-        code = self.codes[name]
+        code = self.codes.get(name)
+        if code is None:
+            return x
         return torch.ops.quantized_decomposed.quantize_per_tensor(
             x, code.scale, code.zero_point, 0, _top(name), _kind_of(name)
         )
@@ -77,6 +79,7 @@ def static_package(
     weights: Mapping[str, torch.Tensor],
     *,
     integers: bool = False,
+    bytes_alone: bool = False,
     delegate: bool = True,
     by_rows: bool = True,
 ) -> Path:
@@ -87,12 +90,15 @@ def static_package(
         spec: A plain model.
         weights: By parameter.
         integers: Masks, caches and logits as integers.
+        bytes_alone: Of these the caches alone, as programs that Java calls have it.
         delegate: To XNNPACK; else every operator is one of the portable kernels.
         by_rows: Whether the program takes the last cache as it lies in memory, or channels last.
     """
     _register_kernels()
     names = input_names(spec)
     codes = _codes(names) if integers else {}
+    if bytes_alone:
+        codes = {name: code for name, code in codes.items() if is_cache(name)}
     modules: dict[str, nn.Module] = {}
     inputs: dict[str, tuple[torch.Tensor, ...]] = {}
     shapes: dict[str, list[tuple[tuple[int, ...], str]]] = {}
@@ -151,7 +157,8 @@ def static_packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
     """Return what gives a package by its kind, lowered when it is first asked for.
 
     `embedded`; and two layers with random weights: `windows` (a full one and one of 5 tokens),
-    `integers` (window of 5, integers at the edge), `portable` (likewise in floats, no delegate),
+    `integers` (window of 5, integers at the edge), `bytes` (likewise, the caches alone),
+    `portable` (likewise in floats, no delegate),
     `turned` (likewise, the last cache stored channels last).
     """
     root = tmp_path_factory.mktemp("static")
@@ -165,8 +172,9 @@ def static_packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
             config = {**case.keys, **_WINDOWS, "model_type": case.model_type}
             return random_static_package(root / kind, family_of(config).read(config))
         options = {
-            "integers": kind == "integers",
-            "delegate": kind == "integers",
+            "integers": kind in ("integers", "bytes"),
+            "bytes_alone": kind == "bytes",
+            "delegate": kind in ("integers", "bytes"),
             "by_rows": kind != "turned",
         }
         return random_static_package(root / kind, tiny_spec("mistral"), **options)

@@ -7,6 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from mobilepack.contract.manifest import Manifest
 from mobilepack.contract.run_plan import RunPlan
 from mobilepack.contract.run_result import RunResult
 from mobilepack.errors import MissingError, RunFailedError, UsageError
@@ -31,26 +32,39 @@ _PLAN, _RESULT = "files/run_plan.json", "files/run_result.json"
 _RESULT_S = 300.0
 _UNPINNED = {"cores": ALL, "cores_by": "the system's scheduler: an app is not pinned"}
 _EXIT_S = 30.0
+DTYPES = ("float32", "float16", "int64", "int32", "int8", "uint8")
+"""Of tensors that ExecuTorch's Java API makes for a program (`Tensor` of npm's
+react-native-executorch 0.9.3); android_demo's `Dtype` has the same."""
 
 
-def check_dynamic(package: Path) -> None:
-    """Refuse a program of the static form: the app calls one method, whose cache lies inside.
+def check_callable(package: Path) -> Path | None:
+    """Refuse a program with a tensor that ExecuTorch's Java API cannot make.
 
-    QNN's masks and logits are unsigned 16-bit integers, for which ExecuTorch's Java API has no
-    tensor (`DType` and `Tensor` of npm's react-native-executorch 0.9.3).
+    Returns:
+        The manifest where the program is of the static form and called as it says, else None.
 
     Raises:
-        UsageError: It is one, or the manifest cannot be read.
+        UsageError: It has one, or the manifest cannot be read.
     """
-    if static_manifest(package):
+    path = static_manifest(package)
+    if path is None:
+        return None
+    odd = [
+        f"{spec.name} of {method.name} is {spec.dtype}"
+        for method in Manifest.read(path).methods
+        for spec in (*method.inputs, *method.outputs)
+        if spec.dtype not in DTYPES
+    ]
+    if odd:
         raise UsageError(
-            "app-static-form",
+            "app-dtype",
             f"the app cannot run the program of {package}",
-            why="its caller has to keep the cache, and of QNN also to hand over unsigned 16-bit"
-            " integers, which ExecuTorch's Java API does not know",
-            next="check it here (mobilepack verify PACKAGE -d host), or build for the app: --target"
-            " xnnpack",
+            why=f"{odd[0]}, and ExecuTorch's Java API has tensors of {', '.join(DTYPES)} alone"
+            + (f" ({len(odd)} tensors are of others)" if len(odd) > 1 else ""),
+            next="build the package again: mobilepack build MODEL --target qnn gives programs"
+            " that an app can call",
         )
+    return path
 
 
 class AppHarness(AdbHarness):
@@ -98,9 +112,9 @@ class AppHarness(AdbHarness):
         on_push: OnPush,
     ) -> RunResult:
         del machine  # the app brings its library
-        check_dynamic(package)
+        manifest = check_callable(package)
         self._app.check()
-        program = self._app.program(package / plan.program, on_push)
+        program = self._app.program(package / plan.program, manifest, on_push)
         there = plan.model_copy(update={"program": program, "weight_cache": ""})
         with tempfile.TemporaryDirectory(prefix="mobilepack-adb-") as temporary:
             local = Path(temporary) / "run_plan.json"

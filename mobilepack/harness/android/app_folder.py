@@ -22,7 +22,7 @@ from mobilepack.process import Finished
 
 PLACE = "files/package"
 RUNS = "run/"
-"""Below the package folder: programs of run plans, by checksum."""
+"""Below the package folder: programs of run plans, by checksum, and how each is called."""
 
 MARK = f"{PLACE}/.deploying"
 _LIST = 'cd "$1" 2>/dev/null && find . -type f -exec sha256sum {} +'
@@ -133,16 +133,27 @@ class AppFolder:
         done = self.run_as(["sh", "-c", f"find {PLACE} -type f -exec stat -c %s {{}} +"])
         return [int(word) for word in done.stdout.split() if word.isdecimal()]
 
-    def program(self, path: Path, on_push: OnPush) -> str:
+    def program(self, path: Path, manifest: Path | None, on_push: OnPush) -> str:
         """Return the name below the package folder of a program to run, pushed if need be.
 
+        Args:
+            path: The program.
+            manifest: What says how it is called, of the static form; it goes beside it.
+            on_push: Hears the name and size of what is really pushed.
+
         Raises:
-            RunFailedError: It did not arrive whole.
+            RunFailedError: Something did not arrive whole.
         """
-        name = f"{RUNS}{_sha256(path)}.pte"
+        stem = f"{RUNS}{_sha256(path)}"
+        name = f"{stem}.pte"
         done = self.run_as(["stat", "-c", "%s", f"{PLACE}/{name}"])
         if done.stdout.strip() != str(path.stat().st_size):
             self.put(path, f"{PLACE}/{name}", on_push)
+        if manifest is not None:
+            there = f"{PLACE}/{stem}.json"
+            done = self.run_as(["sha256sum", there])
+            if done.stdout.split(" ")[0] != _sha256(manifest):
+                self.put(manifest, there, on_push)
         return name
 
     def put(self, path: Path, remote: str, on_push: OnPush = lambda name, size: None) -> bool:

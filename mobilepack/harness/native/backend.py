@@ -11,7 +11,7 @@ from mobilepack.errors import MissingError
 # Their kernels and delegate are linked into the runner; "portable" is a program without a delegate.
 _RUN = ("xnnpack", "portable")
 _ELSEWHERE = {
-    "qnn": "run it here, in the HTP emulator: -d host (docs/targets/qnn.md)",
+    "qnn": "run it in the app (-d app:SERIAL), or here, in the HTP emulator (-d host)",
     "coreml": "run it here (-d host), in a simulator or on an iPhone (docs/devices/ios.md)",
     "onnx": "run it here (-d host); on a phone it is ONNX Runtime's",
 }

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from mobilepack.commands.devices import AdbServer, harnesses
-from mobilepack.contract.manifest import StaticForm
 from mobilepack.contract.run_plan import RunPlan, Teacher
 from mobilepack.errors import MissingError, RunFailedError, UsageError
 from mobilepack.harness.android.adb import Adb
@@ -22,10 +21,20 @@ from mobilepack.harness.android.app import AppHarness
 from mobilepack.harness.android.harness import AdbHarness
 from mobilepack.harness.android.instrument import OK, Said
 from mobilepack.harness.base import Harness, Limits, Progress
+from mobilepack.harness.host import HostHarness
 from mobilepack.harness.native.build import RUNNER, built_runner
 from mobilepack.testing import HARNESS_CHECKS
 from mobilepack.testing.phone import FakePhone
 from tests.harness.android.conftest import NewPhone
+from tests.harness.static_packages import (
+    WITHOUT_WARNINGS,
+    Packages,
+    check_same_rows,
+    static_packages,
+    static_plan,
+)
+
+__all__ = ["static_packages"]
 
 PLAN = RunPlan(
     max_seq_len=64,
@@ -34,7 +43,9 @@ PLAN = RunPlan(
 )
 AM = r"""
 cd "$ANDROID_DATA/data/mobilepack.demo" || exit 1
-"{runner}" files/package files/run_plan.json files/run_result.json 2>/dev/null | sed -n '
+manifest=$(echo files/package/run/*.json)
+test -f "$manifest" || manifest=
+"{runner}" files/package files/run_plan.json files/run_result.json $manifest 2>/dev/null | sed -n '
 s/^{{"done":\([0-9]*\),"event":"item","item":"\([^"]*\)","total":\([0-9]*\)}}$/\
 INSTRUMENTATION_STATUS: item=\2\
 INSTRUMENTATION_STATUS: done=\1\
@@ -89,6 +100,8 @@ def phone(new_phone: NewPhone) -> FakePhone:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("provisioned", "runs_here")
+@WITHOUT_WARNINGS[0]
+@WITHOUT_WARNINGS[1]
 class TestOnAPhone:
     @pytest.mark.parametrize("check", HARNESS_CHECKS, ids=lambda check: check.__name__)
     def test_the_contract(
@@ -155,17 +168,42 @@ class TestOnAPhone:
         assert failure.value.code == "run-timeout"
         assert "force-stop mobilepack.demo" in (phone.disk.system / "am.log").read_text()
 
-    def test_a_program_that_it_cannot_call_is_refused_before_anything_is_pushed(
-        self, server: Adb, phone: FakePhone, quantised: Path, tmp_path: Path
+    def test_a_program_of_the_static_form_goes_with_its_manifest(
+        self, server: Adb, phone: FakePhone, static_packages: Packages, tmp_path: Path
     ) -> None:
-        package = Path(shutil.copytree(quantised, tmp_path / "static"))
-        manifest = json.loads((package / "manifest.json").read_text())
-        form = StaticForm(past=64, prefill_tokens=32, mask_value=-1e4, windows=(0,))
-        manifest["static"] = form.model_dump()
-        (package / "manifest.json").write_text(json.dumps(manifest))
+        """The package's own bytes, run by whatever reads the manifest beside the program."""
+        phone.disk.program("instrument", AM.format(runner=built_runner("x86_64") / RUNNER))
+        package = Path(shutil.copytree(static_packages("bytes"), tmp_path / "a b'$(c)"))
+        app, plan, seen = (
+            AppHarness(server.on(phone.serial)),
+            static_plan(package),
+            list[Progress](),
+        )
+
+        def carried_out() -> list[str]:
+            seen.clear()
+            check_same_rows(
+                app.run(package, plan, log=tmp_path / "log", on_progress=seen.append),
+                HostHarness().run(package, plan, log=tmp_path / "log"),
+            )
+            return [one.item.split()[1] for one in seen if one.item.startswith("push")]
+
+        assert carried_out() == ["model.pte", "manifest.json"]
+        assert carried_out() == []
+        path = package / "manifest.json"
+        path.write_text(path.read_text() + "\n")
+        assert carried_out() == ["manifest.json"]
+
+    def test_a_program_that_it_cannot_call_is_refused_before_anything_is_pushed(
+        self, server: Adb, phone: FakePhone, static_packages: Packages, tmp_path: Path
+    ) -> None:
+        package = static_packages("integers")
         with pytest.raises(UsageError) as failure:
-            AppHarness(server.on(phone.serial)).run(package, PLAN, log=tmp_path / "log")
-        assert failure.value.code == "app-static-form"
+            AppHarness(server.on(phone.serial)).run(
+                package, static_plan(package), log=tmp_path / "log"
+            )
+        assert failure.value.code == "app-dtype"
+        assert failure.value.why.startswith("mask_5 of prefill is uint16, and ")
         assert not list((phone.disk.root / "data/local/tmp").iterdir())
 
     def test_a_program_for_another_chip_is_refused_before_anything_is_pushed(

@@ -28,7 +28,7 @@ from tests.harness.static_packages import (
 
 __all__ = ["fp32", "provisioned", "static_packages"]
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("provisioned"), *WITHOUT_WARNINGS]
-KINDS = ("embedded", "windows", "integers", "portable")
+KINDS = ("embedded", "windows", "integers", "bytes", "portable")
 
 
 @pytest.mark.parametrize("kind", KINDS)

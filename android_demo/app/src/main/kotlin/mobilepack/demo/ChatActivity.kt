@@ -9,6 +9,7 @@ import android.widget.Button
 import android.widget.EditText
 import android.widget.ScrollView
 import android.widget.TextView
+import mobilepack.harness.Refused
 import org.pytorch.executorch.ExecutorchRuntimeException
 import java.io.IOException
 import java.util.concurrent.Executors
@@ -49,7 +50,7 @@ class ChatActivity : Activity() {
         val folder = openPackage(this)
         show(getString(R.string.loading, folder.program.name))
         val start = SystemClock.elapsedRealtimeNanos()
-        conversation = Conversation(folder).also { it.load() }
+        conversation = openConversation(folder).also { it.load() }
         show(getString(R.string.ready, (SystemClock.elapsedRealtimeNanos() - start) / 1e9))
     }
 
@@ -77,6 +78,8 @@ class ChatActivity : Activity() {
         worker.execute {
             try {
                 task()
+            } catch (error: Refused) {
+                show(getString(R.string.failed, error.message))
             } catch (error: IOException) {
                 show(getString(R.string.failed, error.message))
             } catch (error: ExecutorchRuntimeException) {

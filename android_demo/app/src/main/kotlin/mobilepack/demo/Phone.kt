@@ -39,8 +39,10 @@ class Phone(private val context: Context, private val folder: PackageFolder) : P
         "thermal_status" to if (Build.VERSION.SDK_INT >= 29) "${power().currentThermalStatus}" else UNKNOWN,
     )
 
-    override fun load(plan: RunPlan): Engine =
-        loadEngine(folder.file(plan.program), plan, threads(plan))
+    override fun load(plan: RunPlan): Engine {
+        val program = folder.file(plan.program)
+        return loadEngine(program, folder.manifest(program), plan, threads(plan))
+    }
 
     override fun environment(plan: RunPlan, conditions: Map<String, String>) = Environment(
         kind = if (isEmulator()) "emulator" else "device",

@@ -2,8 +2,8 @@ package mobilepack.demo
 
 import android.content.Context
 import android.util.AtomicFile
-import mobilepack.harness.PlanRefused
 import mobilepack.harness.Progress
+import mobilepack.harness.Refused
 import mobilepack.harness.runPlan
 import mobilepack.harness.toJson
 import org.pytorch.executorch.ExecutorchRuntimeException
@@ -20,7 +20,7 @@ fun carryOut(context: Context, progress: Progress): PlanEnd = try {
     val plan = context.filesDir.resolve("run_plan.json").readBytes()
     write(result, runPlan(plan, Phone(context, openPackage(context)), progress).toJson())
     PlanEnd(result, null)
-} catch (error: PlanRefused) {
+} catch (error: Refused) {
     PlanEnd(null, error)
 } catch (error: IOException) {
     PlanEnd(null, error)

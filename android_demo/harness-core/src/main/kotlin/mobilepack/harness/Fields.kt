@@ -5,8 +5,8 @@ import kotlinx.serialization.json.JsonElement
 import kotlinx.serialization.json.JsonObject
 import kotlinx.serialization.json.JsonPrimitive
 
-private val WHOLE = Regex("-?(0|[1-9][0-9]*)")
-private val NUMBER = Regex("-?(0|[1-9][0-9]*)(\\.[0-9]+)?([eE][+-]?[0-9]+)?")
+internal val WHOLE = Regex("-?(0|[1-9][0-9]*)")
+internal val NUMBER = Regex("-?(0|[1-9][0-9]*)(\\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 /**
  * The fields of one JSON object, read strictly: wrong, missing and unknown ones become [problems].

@@ -67,5 +67,8 @@ class RunPlan(
     val items: List<Item>,
 )
 
+/** What was given cannot be used; the message says why. */
+abstract class Refused(message: String) : Exception(message)
+
 /** A plan that cannot be obeyed; [problems] names every reason that was found. */
-class PlanRefused(val problems: List<String>) : Exception(problems.joinToString("; "))
+class PlanRefused(val problems: List<String>) : Refused(problems.joinToString("; "))

@@ -11,6 +11,12 @@ import kotlin.system.exitProcess
 class ToyEngine(private val vocabulary: Int = 61) : Engine {
     private val states = mutableMapOf(-1 to 1L)
 
+    fun state(position: Int) = states.getValue(position).toFloat()
+
+    fun restore(position: Int, state: Long) {
+        states[position] = state
+    }
+
     override fun step(tokens: LongArray, position: Int): FloatArray {
         var state = states.getValue(position - 1)
         tokens.forEachIndexed { offset, token ->
@@ -64,10 +70,10 @@ class ToyPlatform(private val engine: Engine = ToyEngine()) : Platform {
     )
 }
 
-/** `PLAN RESULT [nan]`: carries out a plan with the toy; exit code 1 and the reasons if refused. */
+/** `PLAN RESULT [nan] [static]`: carries out a plan with the toy; exit code 1 and the reasons if refused. */
 fun main(arguments: Array<String>) {
     val (plan, result) = arguments
-    val toy = ToyEngine()
+    val toy = if ("static" in arguments) staticToy() else ToyEngine()
     val engine = if ("nan" in arguments) Engine { tokens, at -> broken(toy.step(tokens, at)) } else toy
     try {
         val found = runPlan(File(plan).readBytes(), ToyPlatform(engine)) { item, done, total ->
