@@ -4,8 +4,8 @@ SmolLM2-135M's shape (30 layers) with random weights, 16a4w and keys and values 
 SM8650: a prompt of 96 tokens in prefills of 32, then decode steps to the last of 128 positions, in
 Qualcomm's HTP emulator. Each step's logits are compared with those of the fake-quantised eager
 model, as `mobilepack verify` does it: the cosine over the recorder's sampled ids, and the most
-likely token. The floor is the model's own: the same cosine between it and itself with its 16-bit
-roundings made at random; `verify` allows twice the largest of a text (1 - cosine).
+likely token. The floor is the model's own, as `verify` takes it: the least cosine of a text between
+it and itself with its 16-bit roundings made at random.
 
 Lowering and emulator have a process each with Qualcomm's libraries. A step takes seconds; the JSON
 is written after each, and `--steps` takes fewer. A sentence of docs/targets/qnn.md is made from it.
@@ -19,6 +19,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -156,6 +157,23 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "cosine_min": min((row["cosine"] for row in steps), default=None),
         "same_top1": sum(row["same_top1"] for row in steps),
     }
+
+
+def render(path: Path = RESULT) -> str:
+    """Return what docs/targets/qnn.md says of a result."""
+    document = json.loads(path.read_text())
+    found, floor = document["summary"], document["floor"]["floor_cosine_min"]
+    text = (
+        "At depth (SmolLM2-135M's shape, 30 layers, random weights, 16a4w with keys and values of"
+        f" 8 bits; a prompt of {document['prompt_tokens']} tokens in prefills of"
+        f" {document['prefill_tokens']}, then decode steps up to position"
+        f" {document['rows'][-1]['position']}): cosine {found['cosine_min']:.5f} or better in each"
+        f" of {found['steps']} steps against the fake-quantised model, whose own floor is"
+        f" {floor:.5f} (twice the floor is {1 - 2 * (1 - floor):.5f}), and the same top token in"
+        f" {found['same_top1']} of {found['steps']} ({document['started_utc'][:10]},"
+        " `benchmarks/qnn_depth.py`, `results/qnn-depth.json`)."
+    )
+    return textwrap.fill(text, 100, break_on_hyphens=False) + "\n"
 
 
 def main() -> None:
