@@ -163,15 +163,19 @@ def render(path: Path = RESULT) -> str:
     """Return what docs/targets/qnn.md says of a result."""
     document = json.loads(path.read_text())
     found, floor = document["summary"], document["floor"]["floor_cosine_min"]
+    steps = [row for row in document["rows"] if row["method"] == "decode"]
+    least = min(row["floor_cosine"] for row in steps)
+    worst = max((1 - row["cosine"]) / (1 - row["floor_cosine"]) for row in steps)
     text = (
         "At depth (SmolLM2-135M's shape, 30 layers, random weights, 16a4w with keys and values of"
         f" 8 bits; a prompt of {document['prompt_tokens']} tokens in prefills of"
         f" {document['prefill_tokens']}, then decode steps up to position"
         f" {document['rows'][-1]['position']}): cosine {found['cosine_min']:.5f} or better in each"
-        f" of {found['steps']} steps against the fake-quantised model, whose own floor is"
-        f" {floor:.5f} (twice the floor is {1 - 2 * (1 - floor):.5f}), and the same top token in"
-        f" {found['same_top1']} of {found['steps']} ({document['started_utc'][:10]},"
-        " `benchmarks/qnn_depth.py`, `results/qnn-depth.json`)."
+        f" of {found['steps']} steps against the fake-quantised model, and the same top token in"
+        f" {found['same_top1']}. The model's own floor is {least:.5f} in these steps"
+        f" and {floor:.5f} in the whole text; in no step is 1 - cosine more than {worst:.1f} times"
+        f" the floor's ({document['started_utc'][:10]}, `benchmarks/qnn_depth.py`,"
+        " `results/qnn-depth.json`)."
     )
     return textwrap.fill(text, 100, break_on_hyphens=False) + "\n"
 

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.qnn_depth import CONTEXT, STEPS, compared, request_for, rows_of, summary
+from benchmarks.qnn_depth import (
+    CONTEXT,
+    RESULT,
+    STEPS,
+    compared,
+    render,
+    request_for,
+    rows_of,
+    summary,
+)
 from mobilepack.contract.reference import record, sample_ids
 from tests.models.networks import tiny_spec
 
@@ -38,6 +48,16 @@ def test_a_row_is_held_against_its_own_position(tmp_path: Path) -> None:
         "cosine_min": other["cosine"],
         "same_top1": 1,
     }
+
+
+def test_the_committed_result_is_within_twice_the_floor() -> None:
+    """Thirty layers of random weights for 32 steps: the limit that verify takes of a deep model."""
+    document = json.loads(RESULT.read_text())
+    steps = [row for row in document["rows"] if row["method"] == "decode"]
+    assert [row["position"] for row in steps] == list(range(CONTEXT - STEPS, CONTEXT))
+    assert all(1 - row["cosine"] <= 2 * (1 - row["floor_cosine"]) for row in steps)
+    assert summary(document["rows"]) == document["summary"]
+    assert f"{document['summary']['cosine_min']:.5f} or better" in " ".join(render().split())
 
 
 @pytest.mark.slow
