@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import save_file
 
 from benchmarks.host import describe_host
 from mobilepack.backends.qnn.constants import Constants, QuantisedConstants
@@ -37,7 +36,6 @@ from mobilepack.backends.qnn.fake_quantised import FakeQuantised
 from mobilepack.backends.qnn.request import MASK_QUANTISED
 from mobilepack.backends.qnn.sequences import Tracer, calibrated
 from mobilepack.models.chat import ChatMessage, ChatTemplate
-from mobilepack.models.spec import parameter_shapes
 from mobilepack.models.static import METHODS
 from mobilepack.models.tables import make_tables
 from mobilepack.models.tokenizer import Tokenizer
@@ -46,7 +44,7 @@ from mobilepack.models.zoo import embedded_path
 from mobilepack.models.zoo.corpus import held_out_text
 from mobilepack.models.zoo.tasks import tasks
 from mobilepack.pipeline.calibration_rows import text_rows
-from mobilepack.pipeline.qnn import CALIBRATION_ROWS
+from mobilepack.pipeline.qnn import CALIBRATION_ROWS, shared_parameters, write_weights
 
 SCHEMA = "mobilepack.benchmarks.qnn_quality/1"
 RESULT = Path(__file__).parent / "results" / "qnn-quality.json"
@@ -110,14 +108,8 @@ class Model:
 
     def __init__(self, model: LoadedModel, folder: Path) -> None:
         self.model, self.tracer = model, Tracer(model.spec, CONTEXT, "together", quantised=True)
-        owners: dict[str, str] = {}
-        shared: dict[str, str] = {}
-        for name in parameter_shapes(model.spec):
-            owner = owners.setdefault(model.weights.identity(name), name)
-            if owner != name:
-                shared[name] = owner
-        path = folder / "weights.safetensors"
-        save_file({name: model.weights.tensor(name) for name in owners.values()}, path)
+        path, shared = folder / "weights.safetensors", shared_parameters(model)
+        write_weights(model, shared, path)
         self.constants = Constants(path, shared, make_tables(model.spec, CONTEXT))
         lengths = dict(zip(METHODS, (PREFILL, 1), strict=True))
         graphs = [self.tracer.graph(tokens, CONTEXT - 1) for tokens in lengths.values()]

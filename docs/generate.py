@@ -111,6 +111,14 @@ def coreml_benchmark() -> str:
     return render()
 
 
+def qnn_depth() -> str:
+    """Return the sentence of `benchmarks/results/qnn-depth.json`."""
+    sys.path.insert(0, str(ROOT))
+    from benchmarks.qnn_depth import render
+
+    return render()
+
+
 def ios_keys() -> str:
     """Return the table of the keys of a level of iOS."""
     return "\n".join(_keys_of(IosFile, ""))

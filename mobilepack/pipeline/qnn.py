@@ -53,7 +53,7 @@ def build_qnn(job: Job) -> ProgramFacts:
     log = folder.parent / f".{plan.target}.{LOG}"
     log.unlink(missing_ok=True)
     with stages.stage("hand over"):
-        write_weights(model, request)
+        write_weights(model, request.shared, request.weights)
     try:
         with stages.stage("lower") as on_share:
             made = run_lowering(request, sdk, log, lambda stage, share: on_share(share))
@@ -96,19 +96,12 @@ def request_of(
         folder: Where weights and program go.
     """
     from mobilepack.backends.qnn.request import LowerRequest
-    from mobilepack.models.spec import parameter_shapes
 
-    owners: dict[str, str] = {}
-    shared: dict[str, str] = {}
-    for name in parameter_shapes(model.spec):
-        owner = owners.setdefault(model.weights.identity(name), name)
-        if owner != name:
-            shared[name] = owner
     soc = load_soc(plan.soc_model or "")
     return LowerRequest(
         spec=model.spec,
         weights=folder / _WEIGHTS,
-        shared=shared,
+        shared=shared_parameters(model),
         precision=cast("Precision", plan.recipe.linear),
         max_seq_len=plan.max_seq_len,
         prefill_tokens=plan.prefill_chunk,
@@ -123,14 +116,28 @@ def request_of(
     )
 
 
-def write_weights(model: LoadedModel, request: LowerRequest) -> None:
-    """Write every parameter once, in float32."""
+def shared_parameters(model: LoadedModel) -> dict[str, str]:
+    """Return the parameters that are another's tensor, each with the first that has it."""
+    from mobilepack.models.spec import parameter_shapes
+
+    owners: dict[str, str] = {}
+    names = parameter_shapes(model.spec)
+    firsts = {name: owners.setdefault(model.weights.identity(name), name) for name in names}
+    return {name: first for name, first in firsts.items() if first != name}
+
+
+def write_weights(model: LoadedModel, shared: Mapping[str, str], path: Path) -> None:
+    """Write every parameter once, in float32.
+
+    Args:
+        shared: See `shared_parameters`; these are left out.
+    """
     from safetensors.torch import save_file
 
     from mobilepack.models.spec import parameter_shapes
 
-    names = [name for name in parameter_shapes(model.spec) if name not in request.shared]
-    save_file({name: model.weights.tensor(name) for name in names}, request.weights)
+    names = [name for name in parameter_shapes(model.spec) if name not in shared]
+    save_file({name: model.weights.tensor(name) for name in names}, path)
 
 
 def _npu(made: LowerResult, log: Path) -> Npu | None:

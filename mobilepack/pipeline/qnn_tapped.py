@@ -52,7 +52,7 @@ def make_tapped(
     plan = manifest.plan
     taps = Taps(tuple(names), dict(manifest.activation_ranges))
     request = replace(request_of(model, plan, runner_metadata(model, plan), folder), taps=taps)
-    write_weights(model, request)
+    write_weights(model, request.shared, request.weights)
     try:
         made = run_lowering(request, usable_sdk(None), folder / LOG, lambda stage, share: None)
     finally:

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
+import numpy.typing as npt
 import torch
 
 from mobilepack.backends.qnn.evaluate import Case
 from mobilepack.backends.qnn.fake_quantised import FakeQuantised
 from mobilepack.backends.qnn.graph import Graph
+from mobilepack.backends.qnn.greedy import Feed, greedy_text
 from mobilepack.backends.qnn.request import LowerRequest, mask_value
 from mobilepack.backends.qnn.sequences import Tracer
 from mobilepack.contract.manifest import Method, StaticForm
 from mobilepack.contract.reference import GreedyReference, Rows, Variant, record, sample_ids
 from mobilepack.models.static_session import StaticSession
-
-GREEDY_TOKENS = 24
 
 _VARIANTS: tuple[Variant, ...] = ("quantised", "floor")
 Outputs = list[torch.Tensor]
@@ -45,7 +44,8 @@ def fake_quantised_rows(
     for variant, parts in zip(_VARIANTS, (found[: len(texts)], found[len(texts) :]), strict=True):
         logits = torch.cat([outputs[0] for outputs in parts]).numpy()
         rows[variant] = record(logits, following, sampled)
-    greedy = _greedy(request, session(model), found[0])
+    empty = session(model)
+    greedy = greedy_text(request, empty, _with_passage(empty, found[0]))
     tell("reference", 1.0)
     return rows, greedy
 
@@ -64,33 +64,14 @@ def decoding(
     return StaticSession(form, methods, run)
 
 
-def _greedy(
-    request: LowerRequest, session: StaticSession, outputs: Outputs
-) -> tuple[GreedyReference, ...]:
-    """Continue half of the first passage, whose keys and values are known."""
-    _, ids = request.passages[0]
-    prompt = ids[: len(ids) // 2 + 1]
-    length = min(GREEDY_TOKENS, request.max_seq_len - len(prompt))
-    if length < 1:
-        return ()
-    for (name, cache), output in zip(session.caches.items(), outputs[1:], strict=True):
-        known = output.narrow(3 if name[0] == "k" else 2, 0, len(prompt)).numpy()
-        cache[tuple(slice(n) for n in known.shape)] = known
-    logits = outputs[0][len(prompt) - 1].numpy()
-    said: list[int] = []
-    gaps: list[float] = []
-    for at in range(len(prompt), len(prompt) + length):
-        best = torch.from_numpy(logits).topk(2)
-        said.append(int(best.indices[0]))
-        gaps.append(float(best.values[0] - best.values[1]))
-        if len(said) < length:
-            logits = session(np.array(said[-1:]), at)
-    return (
-        GreedyReference(
-            name="greedy",
-            variant="quantised",
-            prompt_ids=prompt,
-            token_ids=tuple(said),
-            gaps=tuple(gaps),
-        ),
-    )
+def _with_passage(session: StaticSession, outputs: Outputs) -> Feed:
+    """Return what fills a session's caches with the keys and values of a passage's beginning."""
+
+    def feed(prompt: tuple[int, ...]) -> npt.NDArray[Any]:
+        for (name, cache), output in zip(session.caches.items(), outputs[1:], strict=True):
+            known = output.narrow(3 if name[0] == "k" else 2, 0, len(prompt)).numpy()
+            cache[tuple(slice(n) for n in known.shape)] = known
+        logits: npt.NDArray[Any] = outputs[0][len(prompt) - 1].numpy()
+        return logits
+
+    return feed

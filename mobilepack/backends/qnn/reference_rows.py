@@ -7,16 +7,17 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.fx import GraphModule, Node
 
+from mobilepack.backends.qnn.greedy import Feed, greedy_text
 from mobilepack.backends.qnn.quantise import run_eager
 from mobilepack.backends.qnn.request import LowerRequest
 from mobilepack.contract.manifest import Method, StaticForm
 from mobilepack.contract.reference import GreedyReference, Rows, Variant, record, sample_ids
 from mobilepack.models.static_session import StaticSession
 
-GREEDY_TOKENS = 24
 _BYTE = 255
 
 
@@ -49,37 +50,18 @@ def fake_quantised_rows(
         rows[variant] = record(np.stack(full), following, sampled)
         tell("reference", (number + 1) / len(graphs))
     session = StaticSession(form, methods, _runner(decode))
-    return rows, _greedy(request, session)
+    return rows, greedy_text(request, session, _token_by_token(session))
 
 
 def _runner(graph: GraphModule) -> Callable[[str, Any], list[Any]]:
     return lambda name, inputs: run_eager(graph, inputs)
 
 
-def _greedy(request: LowerRequest, session: StaticSession) -> tuple[GreedyReference, ...]:
-    _, ids = request.passages[0]
-    prompt = ids[: len(ids) // 2 + 1]
-    length = min(GREEDY_TOKENS, request.max_seq_len - len(prompt))
-    if length < 1:
-        return ()
-    for at, token in enumerate(prompt):
-        logits = session(np.array([token]), at)
-    said, gaps = [], []
-    for at in range(len(prompt), len(prompt) + length):
-        best = torch.from_numpy(logits).topk(2)
-        said.append(int(best.indices[0]))
-        gaps.append(float(best.values[0] - best.values[1]))
-        if len(said) < length:
-            logits = session(np.array(said[-1:]), at)
-    return (
-        GreedyReference(
-            name="greedy",
-            variant="quantised",
-            prompt_ids=prompt,
-            token_ids=tuple(said),
-            gaps=tuple(gaps),
-        ),
-    )
+def _token_by_token(session: StaticSession) -> Feed:
+    def feed(prompt: tuple[int, ...]) -> npt.NDArray[Any]:
+        return [session(np.array([token]), at) for at, token in enumerate(prompt)][-1]
+
+    return feed
 
 
 def dithered(graph: GraphModule) -> GraphModule:

@@ -27,7 +27,7 @@ def emulated(name: str, folder: Path) -> Any:
     argv = [sys.executable, "-m", "tests.backends.qnn.emulated", name, str(out)]
     environment = {**usable_sdk().environment(), "PYTHONPATH": str(_ROOT)}
     done = subprocess.run(
-        argv, env=environment, cwd=_ROOT, capture_output=True, text=True, timeout=300, check=False
+        argv, env=environment, cwd=_ROOT, capture_output=True, text=True, timeout=900, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return np.load(out)
