@@ -11,7 +11,7 @@ BIN := .venv/bin
 OUT ?= out/demo
 BENCH ?= --shapes smollm2-135m
 GENERATED := README.md targets/README.md docs/reference/cli.md docs/performance.md docs/compression.md \
-  docs/mil.md docs/targets/qnn.md
+  docs/mil.md docs/targets/coreml.md docs/targets/qnn.md
 
 .PHONY: help env demo check test bench lint types floors docs docs-check fast slow format models \
   transcript constraints clean

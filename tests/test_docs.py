@@ -72,3 +72,11 @@ def test_every_verb_is_in_the_reference() -> None:
 @pytest.mark.parametrize("target", ["demo", "test", "check", "bench", "env"])
 def test_the_makefile_has_the_targets_that_the_readme_names(target: str) -> None:
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_make_checks_every_generated_page() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
+    (listed,) = re.findall(r"^GENERATED := (.*)$", makefile, re.MULTILINE)
+    pages = [*PAGES, *(ROOT / "targets").glob("*.md")]
+    generated = {_name(page) for page in pages if "[[[cog" in page.read_text(encoding="utf-8")}
+    assert set(listed.split()) == generated
