@@ -10,22 +10,9 @@ from typing import Any
 
 import torch
 
+from mobilepack.backends.qnn.options import Options
+
 _DELEGATE = "executorch_call_delegate"
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How programs are compiled.
-
-    Attributes:
-        soc_model: As `SM8650`.
-        half: The HTP computes in half precision, else in the integers of the graph.
-        share_weights: Methods share one copy of the weights; the emulator cannot load that.
-    """
-
-    soc_model: str
-    half: bool
-    share_weights: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from mobilepack.backends.executorch import (
+    PAGE_BYTES,
+    ScalarType,
+    aligned_size,
+    constant_method,
+    container,
+    et,
+    head_of,
+)
 from mobilepack.backends.qnn.graph import Graph, Tensor
 
 _ITEM_BYTES = {"float32": 4, "int32": 4, "uint16": 2, "uint8": 1}
-_PAGE = 4096
 _ALIGNMENT = 64  # of tensors in the planned memory
 
 Integer = int | bool | tuple[int, ...]
@@ -67,16 +75,12 @@ def write_program(
         compile_spec: ExecuTorch's QNN options, serialised.
         metadata: Constant methods.
     """
-    from executorch.exir import schema as et
-    from executorch.exir._serialize import _program as serialise
-    from executorch.exir._serialize.padding import aligned_size, pad_to
-
-    plans = [_plan(et, name, method, compile_spec) for name, method in methods.items()]
-    plans += [_constant(et, name, value) for name, value in metadata.items()]
+    plans = [_plan(name, method, compile_spec) for name, method in methods.items()]
+    plans += [constant_method(name, value) for name, value in metadata.items()]
     segments, offset = [], 0
     for context in contexts:
         segments.append(et.DataSegment(offset=offset, size=len(context)))
-        offset += aligned_size(len(context), _PAGE)
+        offset += aligned_size(len(context), PAGE_BYTES)
     segments.append(et.DataSegment(offset=offset, size=0))  # constants: none, but it must be there
     program = et.Program(
         version=0,
@@ -88,33 +92,21 @@ def write_program(
         mutable_data_segments=None,
         named_data=[],
     )
-    flat = serialise._program_to_flatbuffer(
-        program, constant_tensor_alignment=None, delegate_alignment=None
-    )
-    length = aligned_size(serialise._ExtendedHeader.EXPECTED_LENGTH, flat.max_alignment)
-    size = length + len(flat.data)
-    header = serialise._ExtendedHeader(
-        program_size=size, segment_base_offset=aligned_size(size, _PAGE), segment_data_size=offset
-    )
-    head = serialise._insert_flatbuffer_header(
-        flatbuffer_data=flat.data,
-        magic_regex=r"ET[0-9a-zA-Z][0-9a-zA-Z]",
-        header_data=pad_to(header.to_bytes(), length),
-    )
+    head = head_of(program, offset)
     with path.open("wb") as file:
         for part in (head, *contexts):
             file.write(part)
-            file.write(bytes(-file.tell() % _PAGE))
+            file.write(bytes(-file.tell() % PAGE_BYTES))
 
 
-def _plan(et: Any, name: str, method: MethodPlan, compile_spec: bytes) -> Any:
+def _plan(name: str, method: MethodPlan, compile_spec: bytes) -> et.ExecutionPlan:
     values: list[Any] = []
     index: dict[str, int] = {}
     offset = 0
     for tensor in (*method.graph.inputs, *method.graph.outputs, *method.between):
         kind = method.kinds[tensor.name]
         index[tensor.name] = len(values)
-        values.append(et.EValue(val=_value(et, tensor.shape, kind, offset)))
+        values.append(et.EValue(val=_value(tensor.shape, kind, offset)))
         size = math.prod(tensor.shape) * _ITEM_BYTES[kind]
         offset += -(-size // _ALIGNMENT) * _ALIGNMENT
     calls, delegates = [], []
@@ -131,7 +123,7 @@ def _plan(et: Any, name: str, method: MethodPlan, compile_spec: bytes) -> Any:
     outputs = [index[t.name] for t in method.graph.outputs]
     return et.ExecutionPlan(
         name=name,
-        container_meta_type=_container(et, len(inputs), len(outputs)),
+        container_meta_type=container(len(inputs), len(outputs)),
         values=values,
         inputs=inputs,
         outputs=outputs,
@@ -142,9 +134,7 @@ def _plan(et: Any, name: str, method: MethodPlan, compile_spec: bytes) -> Any:
     )
 
 
-def _value(et: Any, shape: Sequence[int], kind: str, offset: int) -> Any:
-    from executorch.exir.scalar_type import ScalarType
-
+def _value(shape: Sequence[int], kind: str, offset: int) -> et.Tensor:
     scalars = {
         "float32": ScalarType.FLOAT,
         "int32": ScalarType.INT,
@@ -163,39 +153,4 @@ def _value(et: Any, shape: Sequence[int], kind: str, offset: int) -> Any:
             memory_id=1, memory_offset_low=offset & 0xFFFFFFFF, memory_offset_high=offset >> 32
         ),
         shape_dynamism=et.TensorShapeDynamism.STATIC,
-    )
-
-
-def _constant(et: Any, name: str, value: Integer) -> Any:
-    items = value if isinstance(value, tuple) else (value,)
-    values = [
-        et.EValue(val=et.Bool(bool_val=item) if isinstance(item, bool) else et.Int(int_val=item))
-        for item in items
-    ]
-    return et.ExecutionPlan(
-        name=name,
-        container_meta_type=_container(et, 0, len(items)),
-        values=values,
-        inputs=[],
-        outputs=list(range(len(values))),
-        chains=[et.Chain(inputs=[], outputs=[], instructions=[], stacktrace=None)],
-        operators=[],
-        delegates=[],
-        non_const_buffer_sizes=[0, 0],
-    )
-
-
-def _container(et: Any, inputs: int, outputs: int) -> Any:
-    """Describe the calling convention in torch's pytree notation (treespec protocol 1)."""
-    leaf = '{"type": null, "context": null, "children_spec": []}'
-
-    def tuple_of(count: int) -> str:
-        head = '{"type": "builtins.tuple", "context": "null", "children_spec": '
-        return f"{head}[{', '.join([leaf] * count)}]}}"
-
-    no_keywords = '{"type": "builtins.dict", "context": "[]", "children_spec": []}'
-    call = '{"type": "builtins.tuple", "context": "null", "children_spec": '
-    return et.ContainerMetadata(
-        encoded_inp_str=f"[1, {call}[{tuple_of(inputs)}, {no_keywords}]}}]",
-        encoded_out_str=f"[1, {leaf if outputs == 1 else tuple_of(outputs)}]",
     )

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mobilepack.backends.qnn.assemble import Assembler, Operands
-from mobilepack.backends.qnn.compile import Options, specification
 from mobilepack.backends.qnn.constants import Constants, QuantisedConstants
 from mobilepack.backends.qnn.encodings import Code, Codes, Matrix
 from mobilepack.backends.qnn.graph import Graph, Tensor
+from mobilepack.backends.qnn.options import Options, serialised
 
 
 class Compiler:
@@ -26,8 +26,7 @@ class Compiler:
         """
         from executorch.backends.qualcomm.python import PyQnnManagerAdaptor
 
-        (spec,) = specification(options)
-        self.compile_spec = bytes(spec.value)
+        self.compile_spec = serialised(options)
         self._manager: Any = PyQnnManagerAdaptor.QnnManager(self.compile_spec)
         _check(self._manager.InitBackend(), "open a device")
 

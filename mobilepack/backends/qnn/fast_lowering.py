@@ -13,13 +13,13 @@ from typing import Literal
 
 from mobilepack.backends.qnn.assemble import Operands
 from mobilepack.backends.qnn.boundary import with_floats_outside
-from mobilepack.backends.qnn.compile import Options
 from mobilepack.backends.qnn.constants import Constants, QuantisedConstants
 from mobilepack.backends.qnn.contexts import FloatOperands, IntegerOperands
 from mobilepack.backends.qnn.encodings import HEAD, Codes, Coding, Range, code_of
 from mobilepack.backends.qnn.fake_quantised import FakeQuantised
 from mobilepack.backends.qnn.fast_rows import decoding, fake_quantised_rows
 from mobilepack.backends.qnn.graph import Graph
+from mobilepack.backends.qnn.options import Options
 from mobilepack.backends.qnn.programs import compile_programs, hashes
 from mobilepack.backends.qnn.request import LowerRequest, LowerResult, mask_value
 from mobilepack.backends.qnn.sequences import Tracer, calibrated

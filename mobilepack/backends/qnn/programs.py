@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from mobilepack.backends.qnn.assemble import Operands
-from mobilepack.backends.qnn.compile import Options
 from mobilepack.backends.qnn.container import Integer, MethodPlan, Part, write_program
 from mobilepack.backends.qnn.contexts import (
     Compiler,
@@ -27,6 +26,7 @@ from mobilepack.backends.qnn.contexts import (
 )
 from mobilepack.backends.qnn.encodings import Matrix
 from mobilepack.backends.qnn.graph import Graph, Step, Tensor
+from mobilepack.backends.qnn.options import Options
 from mobilepack.backends.qnn.request import ContextFacts
 from mobilepack.backends.qnn.shards import crossing, plan_cuts, shards_of
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from mobilepack.backends.qnn.compile import Options, compile_program, keep_quantised
+from mobilepack.backends.qnn.compile import compile_program, keep_quantised
+from mobilepack.backends.qnn.options import Options
 from mobilepack.backends.qnn.quantise import (
     Prepared,
     annotated_quantizer,

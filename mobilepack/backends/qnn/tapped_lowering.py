@@ -12,11 +12,11 @@ from typing import Literal
 
 from mobilepack.backends.qnn.assemble import Operands
 from mobilepack.backends.qnn.boundary import with_floats_outside
-from mobilepack.backends.qnn.compile import Options
 from mobilepack.backends.qnn.constants import Constants, QuantisedConstants
 from mobilepack.backends.qnn.contexts import FloatOperands, IntegerOperands, tensor_kinds
 from mobilepack.backends.qnn.encodings import HEAD, Codes, Groups
 from mobilepack.backends.qnn.graph import Graph
+from mobilepack.backends.qnn.options import Options
 from mobilepack.backends.qnn.programs import compile_programs, hashes
 from mobilepack.backends.qnn.request import LowerRequest, LowerResult, Taps, mask_value
 from mobilepack.backends.qnn.sequences import Tracer

@@ -17,12 +17,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from mobilepack.backends.qnn.compile import Options
 from mobilepack.backends.qnn.container import MethodPlan, Part, write_program
 from mobilepack.backends.qnn.contexts import Compiler, bound_inputs, bound_outputs, tensor_kinds
 from mobilepack.backends.qnn.encodings import Code, Matrix, quantise_blocks, quantise_matrix
 from mobilepack.backends.qnn.fake_quantised import _product
 from mobilepack.backends.qnn.graph import Graph, Step, Tensor
+from mobilepack.backends.qnn.options import Options
 from mobilepack.backends.qnn.request import LowerRequest, LowerResult
 from mobilepack.models.static_session import StaticSession
 
