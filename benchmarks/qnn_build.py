@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,13 +55,19 @@ def write_weights(spec: DecoderSpec, path: Path) -> int:
     return sum(tensor.numel() for tensor in made.values())
 
 
-def request_for(spec: DecoderSpec, folder: Path) -> LowerRequest:
-    """Return what `mobilepack build` would ask the child."""
+def random_ids(spec: DecoderSpec) -> Callable[[int], tuple[int, ...]]:
+    """Return what gives so many token ids, others each time, the same in every process."""
     generator = torch.Generator().manual_seed(1)
 
     def ids(count: int) -> tuple[int, ...]:
         return tuple(torch.randint(spec.vocab_size, (count,), generator=generator).tolist())
 
+    return ids
+
+
+def request_for(spec: DecoderSpec, folder: Path) -> LowerRequest:
+    """Return what `mobilepack build` would ask the child."""
+    ids = random_ids(spec)
     return LowerRequest(
         spec=spec,
         weights=folder / "weights.safetensors",

@@ -22,7 +22,7 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks import qnn_build
 from benchmarks.host import describe_host
-from benchmarks.qnn_build import write_weights
+from benchmarks.qnn_build import random_ids, write_weights
 from benchmarks.shapes import shape_named
 from mobilepack.backends.qnn.lowering import run_lowering
 from mobilepack.backends.qnn.probe import usable_sdk
@@ -41,7 +42,6 @@ from mobilepack.metrics.parity import cosine
 from mobilepack.models.families.registry import family_of
 from mobilepack.models.spec import DecoderSpec
 from mobilepack.models.static_session import StaticSession
-from mobilepack.pipeline.qnn import CONTEXT_BYTES
 
 SCHEMA = "mobilepack.benchmarks.qnn_depth/1"
 RESULT = Path(__file__).parent / "results" / "qnn-depth.json"
@@ -51,25 +51,14 @@ _REPOSITORY = Path(__file__).resolve().parent.parent
 
 def request_for(spec: DecoderSpec, folder: Path, steps: int) -> LowerRequest:
     """Return what is lowered; its only passage is the prompt and the tokens of the steps."""
-    generator = torch.Generator().manual_seed(1)
-
-    def ids(count: int) -> tuple[int, ...]:
-        return tuple(torch.randint(spec.vocab_size, (count,), generator=generator).tolist())
-
-    return LowerRequest(
-        spec=spec,
-        weights=folder / "weights.safetensors",
-        shared={"head.weight": "embed.weight"} if spec.tied_head else {},
-        precision="16a4w",
+    ids = random_ids(spec)
+    return replace(
+        qnn_build.request_for(spec, folder),
         max_seq_len=CONTEXT,
         prefill_tokens=PREFILL,
-        soc_model="SM8650",
-        heads="together",
         rows=tuple(ids(CONTEXT) for _ in range(CALIBRATION)),
         passages=(("text", ids(CONTEXT)[: CONTEXT - STEPS + steps]),),
-        metadata={},
-        out=folder / "model.pte",
-        context_limit_bytes=CONTEXT_BYTES,
+        phone_out=None,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,12 +58,19 @@ def command(out: Path, force: bool, dry_run: bool, as_json: bool, **values: Any)
 
 
 def run_build(asked: BuildOptions, *, quiet: bool) -> tuple[Built, ...]:
-    """Build with progress on stderr unless quiet."""
+    """Build with progress on stderr unless quiet; a folder that is made and stays empty goes."""
     from mobilepack.commands.build import build
 
+    fresh = not asked.out.exists()
     options.make_folder(asked.out)
-    with steps("build", quiet=quiet) as progress:
-        return build(asked, on_stage=lambda stage, share: progress.step(stage, share, 1.0))
+    try:
+        with steps("build", quiet=quiet) as progress:
+            return build(asked, on_stage=lambda stage, share: progress.step(stage, share, 1.0))
+    except BaseException:
+        if fresh:
+            with suppress(OSError):  # it is not empty
+                asked.out.rmdir()
+        raise
 
 
 def build_embedded(out: Path, *, quiet: bool) -> Path:

@@ -53,6 +53,18 @@ def test_a_wrong_command_line_is_a_usage_error(run: Run, arguments: list[str], w
     assert ran.out == ""
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_a_build_that_is_refused_leaves_no_folder_of_its_own(
+    run: Run, tmp_path: Path, there: bool
+) -> None:
+    out = tmp_path / "new"
+    if there:
+        out.mkdir()
+    ran = run("build", "--target", "qn", "-o", str(out))
+    assert ran.code == ExitCode.USAGE
+    assert out.exists() is there
+
+
 @pytest.mark.parametrize("verb", ["verify", "bench", "chat", "report"])
 @pytest.mark.parametrize("kind", ["absent", "file", "empty", "checkpoint"])
 def test_what_is_no_package_is_refused(run: Run, tmp_path: Path, verb: str, kind: str) -> None:
