@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mobilepack.errors import UsageError
+from mobilepack.toml_file import read_toml
 
 WeightForm = Literal["fp16", "8w", "4w", "4p"]
 
@@ -70,16 +70,20 @@ def load_ios(version: int) -> Ios:
             next="choose the lowest version that your app supports",
         )
     path = levels_folder() / f"{version}.toml"
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-        return Ios.model_validate({**data, "version": version})
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError) as err:
-        raise UsageError(
+
+    def refused(err: Exception) -> UsageError:
+        return UsageError(
             "invalid-ios",
             f"{path} does not describe a level of iOS",
             why=str(err),
             next="correct the file; targets/README.md lists the keys",
-        ) from err
+        )
+
+    data = read_toml(path, refused)
+    try:
+        return Ios.model_validate({**data, "version": version})
+    except ValidationError as err:
+        raise refused(err) from err
 
 
 def first_with(recipe: str) -> int | None:

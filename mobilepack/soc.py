@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mobilepack.errors import UsageError, near_misses
+from mobilepack.toml_file import read_toml
 
 Hexagon = Literal[68, 69, 73, 75, 79, 81]
 
@@ -98,16 +98,20 @@ def load_soc(model: str) -> Soc:
             " list",
         )
     path = socs_folder() / f"{found}.toml"
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-        return Soc.model_validate({**data, "model": found})
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError) as err:
-        raise UsageError(
+
+    def refused(err: Exception) -> UsageError:
+        return UsageError(
             "invalid-soc",
             f"{path} does not describe a SoC",
             why=str(err),
             next="correct the file; targets/README.md lists the keys",
-        ) from err
+        )
+
+    data = read_toml(path, refused)
+    try:
+        return Soc.model_validate({**data, "model": found})
+    except ValidationError as err:
+        raise refused(err) from err
 
 
 def _near(name: str, known: tuple[str, ...]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Literal, Self
 
@@ -10,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import ErrorDetails
 
 from mobilepack.errors import UsageError, near_misses
+from mobilepack.toml_file import read_toml
 
 BackendName = Literal["coreml", "onnx", "qnn", "xnnpack"]
 Artefact = Literal["mlpackage", "pte"]
@@ -201,15 +201,16 @@ def read_target(path: Path) -> Target:
         UsageError: The file cannot be read, is not TOML, or breaks the schema; every problem is
             named, with the near miss of a misspelt key.
     """
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
-        raise UsageError(
+
+    def unreadable(err: Exception) -> UsageError:
+        return UsageError(
             "unreadable-target",
             f"cannot read the target file {path}",
             why=str(err),
             next="correct the file; targets/README.md lists the keys",
-        ) from err
+        )
+
+    data = read_toml(path, unreadable)
     try:
         TargetFile.model_validate(data)
     except ValidationError as err:

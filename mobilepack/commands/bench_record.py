@@ -49,7 +49,7 @@ def record_bench(
         plan_id=manifest.plan_id,
         target=manifest.plan.target,
         backend=manifest.plan.backend,
-        model=manifest.plan.model.source.rstrip("/").rpartition("/")[2],
+        model=manifest.plan.model.name,
         recipe=recipe_text(manifest.plan.recipe),
         parameters=manifest.parameters,
         program_bytes=package.program_bytes,

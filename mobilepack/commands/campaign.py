@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -25,6 +24,7 @@ from mobilepack.contract.campaign import (
 )
 from mobilepack.errors import MobilepackError, UsageError
 from mobilepack.harness.base import Harness
+from mobilepack.toml_file import read_toml
 
 SURVEY = Path(__file__).resolve().parent / "survey.toml"
 """The survey's own campaign, for `--survey`."""
@@ -76,15 +76,16 @@ def read_campaign(path: Path) -> CampaignFile:
     Raises:
         UsageError: It is missing, no TOML, or breaks the schema; all problems at once.
     """
-    try:
-        data = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
-        raise UsageError(
+
+    def unreadable(err: Exception) -> UsageError:
+        return UsageError(
             "unreadable-campaign",
             f"cannot read the campaign {path}",
             why=str(err),
             next="correct the file; docs/tutorials/campaign.md has one to start from",
-        ) from err
+        )
+
+    data = read_toml(path, unreadable)
     try:
         return CampaignFile.model_validate_json(json.dumps(data), strict=True)
     except ValidationError as err:

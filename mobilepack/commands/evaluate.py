@@ -130,7 +130,7 @@ def _record(
     return Evaluation(
         plan_id=manifest.plan_id,
         target=manifest.plan.target,
-        model=manifest.plan.model.source.rstrip("/").rpartition("/")[2],
+        model=manifest.plan.model.name,
         recipe=recipe_text(manifest.plan.recipe),
         device="host",
         utc=utc,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -10,6 +9,7 @@ from pydantic import Field, model_validator
 
 from mobilepack.contract.base import Contract
 from mobilepack.errors import UsageError
+from mobilepack.toml_file import read_toml
 
 Percent = Annotated[str, Field(pattern=r"^\d+(\.\d+)?%$")]
 Outcome = Literal["passed", "failed", "not judged"]
@@ -56,16 +56,15 @@ class Gate(Contract):
         """
         import json
 
-        try:
-            data = tomllib.loads(path.read_text("utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
-            raise UsageError(
+        def refused(err: Exception) -> UsageError:
+            return UsageError(
                 "unreadable-gate",
                 f"cannot read the gate {path}",
                 why=str(err),
                 next="docs/tutorials/gates.md shows one",
-            ) from err
-        return cls.parse(json.dumps(data, default=str), str(path))
+            )
+
+        return cls.parse(json.dumps(read_toml(path, refused), default=str), str(path))
 
 
 class Judged(Contract):

@@ -61,6 +61,11 @@ class ModelIdentity(Contract):
     family: str
     fingerprint: str
 
+    @property
+    def name(self) -> str:
+        """Last part of the folder's path or hub id."""
+        return self.source.rstrip("/").rpartition("/")[2]
+
 
 class BuildPlan(Contract):
     """Everything that decides the bytes of a package; its sha256 is the `plan_id`.

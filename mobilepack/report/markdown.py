@@ -23,11 +23,12 @@ def render_markdown(manifest: Manifest, runs: Runs, found: Sequence[Finding], ve
     plan = manifest.plan
     recipe = plan.recipe
     lines = [
-        f"## {_text(plan.model.source)} for {_text(plan.target)}",
+        f"## {_text(plan.model.name)} for {_text(plan.target)}",
         "",
         f"{_text(plan.model.family)}, {manifest.parameters:,} parameters, {recipe.linear_text},"
         f" embedding {recipe.embedding}, KV cache {recipe.kv_cache},"
-        f" up to {plan.max_seq_len} tokens; build `{manifest.plan_id[:16]}`.",
+        f" up to {plan.max_seq_len} tokens; build `{manifest.plan_id[:16]}` of"
+        f" {_text(plan.model.source)}.",
         "",
         *(f"- {_mark(item.status)} {_text(item.text)}" for item in chosen(found)),
         *_rest(found),

@@ -203,7 +203,10 @@ def test_no_text_of_any_field_can_break_the_page(manifest: Manifest) -> None:
     assert {name for _, attributes in page.tags for name in attributes} <= ATTRIBUTES
     assert "<!--" not in text
     assert page.text.count("<script>alert(1)</script>") > 60
-    assert page.text.count("{{ 7*7 }}") == page.text.count("<script>alert(1)</script>")
+    # Title and heading name the model by what follows the last slash of its source.
+    named = 2 * [infested.plan.model.name]
+    whole = [HOSTILE] * page.text.count("<script>alert(1)</script>")
+    assert page.text.count("{{ 7*7 }}") == "".join(whole + named).count("{{ 7*7 }}")
     for link in page.all("a"):
         assert link["href"].startswith(("#", "data:application/json;base64,"))
         assert re.fullmatch(r"[A-Za-z0-9._-]*", link.get("download", ""))

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from mobilepack.backends.qnn.field_errors import cause_of
+from mobilepack.backends.qnn.options import Options
 from mobilepack.backends.qnn.sdk import PACKAGE, PACKAGE_VERSION, QNN_VERSION, Sdk, find_sdk
 from mobilepack.cache import cache_folder
 from mobilepack.errors import MissingError, MobilepackError, UsageError
@@ -87,17 +88,9 @@ def _kept(sdk: Sdk) -> Path:
 
 def main(argv: list[str]) -> int:
     """Create a device and say `ready`."""
-    from executorch.backends.qualcomm.serialization.qc_schema import QcomChipset
-    from executorch.backends.qualcomm.utils.qnn_manager_lifecycle import QnnManagerContext
-    from executorch.backends.qualcomm.utils.utils import (
-        generate_htp_compiler_spec,
-        generate_qnn_executorch_compiler_spec,
-    )
+    from mobilepack.backends.qnn.contexts import Compiler
 
-    spec = generate_qnn_executorch_compiler_spec(
-        soc_model=QcomChipset[argv[0]], backend_options=generate_htp_compiler_spec(use_fp16=True)
-    )
-    with QnnManagerContext({"forward": spec}):
+    with Compiler(Options(argv[0], half=True)):
         pass
     sys.stdout.write(f"\n{READY}\n")
     return 0

@@ -28,12 +28,13 @@ from mobilepack.backends.xnnpack.lowered import (
     LastTokenStep,
     Lowered,
     Place,
+    PlayedStep,
     Step,
 )
-from mobilepack.backends.xnnpack.moe import MIXTURE, Mixtures, MixtureStep
+from mobilepack.backends.xnnpack.moe import MIXTURE, Mixtures
 from mobilepack.backends.xnnpack.operands import UnknownGraphError, attention_shape
 from mobilepack.backends.xnnpack.program import Jump, ProgramBuilder
-from mobilepack.backends.xnnpack.recurrent import RECURRENT, Recurrences, RecurrentStep
+from mobilepack.backends.xnnpack.recurrent import RECURRENT, Recurrences
 from mobilepack.backends.xnnpack.rules_recurrent import Window
 from mobilepack.backends.xnnpack.segments import Segment, SegmentBuilder
 from mobilepack.backends.xnnpack.storage import Storage
@@ -342,7 +343,7 @@ class Lowering:
                 program.kernel(
                     "aten::select_copy", "int_out", step.source, one, last, step.out, step.out
                 )
-            elif isinstance(step, (MixtureStep, RecurrentStep)):
+            elif isinstance(step, PlayedStep):
                 step.play(many_tokens)
             elif isinstance(step, CarryStep):
                 self._recurrences.carry(step.window, step.state, step.whole)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from mobilepack.backends.xnnpack.attention import Call
 from mobilepack.backends.xnnpack.layout import FileMap
-from mobilepack.backends.xnnpack.moe import MixtureStep
-from mobilepack.backends.xnnpack.recurrent import RecurrentStep
 from mobilepack.backends.xnnpack.rules_recurrent import Window
 from mobilepack.backends.xnnpack.storage import Tally
 
@@ -61,7 +59,18 @@ class CarryStep:
     whole: int
 
 
-Step = DelegateStep | LastTokenStep | CarryStep | MixtureStep | RecurrentStep | Call
+@dataclass(frozen=True, slots=True)
+class PlayedStep:
+    """A step of a mixture or a recurrence; `play` writes it into the program's current branch.
+
+    Attributes:
+        play: Told whether the branch is that of many tokens.
+    """
+
+    play: Callable[[bool], None]
+
+
+Step = DelegateStep | LastTokenStep | CarryStep | PlayedStep | Call
 
 
 @dataclass(frozen=True, slots=True)

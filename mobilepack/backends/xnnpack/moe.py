@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -14,6 +13,7 @@ from mobilepack.backends.xnnpack.expert_runs import (
     ExpertWeights,
     expert_graph,
 )
+from mobilepack.backends.xnnpack.lowered import PlayedStep
 from mobilepack.backends.xnnpack.program import ProgramBuilder
 from mobilepack.backends.xnnpack.segments import SegmentBuilder
 from mobilepack.models.graph import arguments, fixed, shape
@@ -29,17 +29,6 @@ _CHOOSE = _OURS.top_experts.default
 _WEIGH = _OURS.expert_weights.default
 _RUN = _OURS.experts.default
 MIXTURE = frozenset({_CHOOSE, _WEIGH, _RUN})
-
-
-@dataclass(frozen=True, slots=True)
-class MixtureStep:
-    """A step between two segments; `play` writes it into the program's current branch.
-
-    Attributes:
-        play: Told whether the branch is that of many tokens.
-    """
-
-    play: Callable[[bool], None]
 
 
 class Mixtures:
@@ -67,14 +56,14 @@ class Mixtures:
         self.operators = 0
         self.workspace_bytes = 0
 
-    def step(self, node: Node) -> MixtureStep:
+    def step(self, node: Node) -> PlayedStep:
         """Return the step of a node of `MIXTURE`, with its tensors and delegates."""
         makers: dict[object, Callable[[Node], Callable[[bool], None]]] = {
             _CHOOSE: self._choose,
             _WEIGH: self._weigh,
             _RUN: self._run,
         }
-        return MixtureStep(makers[node.target](node))
+        return PlayedStep(makers[node.target](node))
 
     def _scratch(self, like: Node, last: int, element: str = "float32") -> int:
         """Return a tensor with a node's axes but another last one."""

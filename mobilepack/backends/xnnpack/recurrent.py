@@ -9,13 +9,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
 
 from mobilepack.backends.xnnpack.attention import Positions
 from mobilepack.backends.xnnpack.layout import Bytes
+from mobilepack.backends.xnnpack.lowered import PlayedStep
 from mobilepack.backends.xnnpack.program import ProgramBuilder
 from mobilepack.backends.xnnpack.recurrent_graphs import (
     SpaceShape,
@@ -40,17 +40,6 @@ _UNIT = torch.ops.mobilepack.rg_lru.default
 RECURRENT = frozenset({_SPACE, _UNIT})
 
 Prim = Literal["add", "sub", "eq", "ge", "sym_min"]
-
-
-@dataclass(frozen=True, slots=True)
-class RecurrentStep:
-    """A step between two segments; `play` writes it into the program's current branch.
-
-    Attributes:
-        play: Told whether the branch is that of many tokens.
-    """
-
-    play: Callable[[bool], None]
 
 
 class Recurrences:
@@ -142,9 +131,9 @@ class Recurrences:
 
     # --- steps ---
 
-    def step(self, node: Node) -> RecurrentStep:
+    def step(self, node: Node) -> PlayedStep:
         """Return the step of a node of `RECURRENT`, with its states and delegates."""
-        return RecurrentStep(self._space(node) if node.target is _SPACE else self._unit(node))
+        return PlayedStep(self._space(node) if node.target is _SPACE else self._unit(node))
 
     def _space(self, node: Node) -> Callable[[bool], None]:
         *operands, dt_bias, a_log, d, state_node, _, low, high = arguments(node)
