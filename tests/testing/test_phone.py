@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,23 @@ def test_commands_have_status_and_two_outputs(server: Adb, new_phone: NewPhone) 
     assert (done.returncode, done.stdout, done.stderr) == (7, "out\n", "err\n")
     killed = adb.shell(["sh", "-c", "kill -9 $$"])
     assert killed.returncode == 137
+
+
+@pytest.mark.parametrize("command", ["sleep 100", "while echo; do sleep 0.01; done"])
+@pytest.mark.parametrize("first", ["", "trap '' HUP; "])
+def test_when_it_ends_its_programs_and_their_pipes_have_ended(
+    first: str, command: str, server: Adb
+) -> None:
+    """Also those that go on when the client has gone, silent or talking."""
+    with FakePhone() as phone:
+        server.connect(phone.serial)
+        with pytest.raises(RunFailedError):
+            server.on(phone.serial).shell(["sh", "-c", first + command], timeout_s=1)
+        server.disconnect(phone.serial)
+    with warnings.catch_warnings(record=True) as left:
+        warnings.simplefilter("always")
+        gc.collect()
+    assert [str(one.message) for one in left] == []
 
 
 @pytest.mark.parametrize(

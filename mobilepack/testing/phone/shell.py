@@ -72,18 +72,37 @@ class _Running:
         self._said = 0
 
     async def follow(self) -> None:
-        feeding = asyncio.create_task(self._feed())
         process = self._process
+        pumping = [
+            asyncio.create_task(self._pump(pipe, channel))
+            for pipe, channel in ((process.stdout, _STDOUT), (process.stderr, _STDERR))
+        ]
+        feeding = asyncio.create_task(self._feed())
         try:
-            pipes = [self._pump(process.stdout, _STDOUT), self._pump(process.stderr, _STDERR)]
-            await asyncio.gather(*pipes)
+            await asyncio.gather(*pumping)
             status = await process.wait()
             if self._second:
                 # A shell's way to say by which signal its child ended.
                 code = status if status >= 0 else 128 - status
                 await self._stream.write(_HEAD.pack(_EXIT, 1) + bytes([code & 0xFF]))
         finally:
-            feeding.cancel()
+            for task in (feeding, *pumping):
+                task.cancel()
+            await asyncio.gather(feeding, *pumping, return_exceptions=True)
+            await self._end()
+
+    async def _end(self) -> None:
+        """Hang up on a process that still runs, and see it and its pipes to their end."""
+        if self._process.returncode is None:
+            self._hang_up()
+        for pipe in (self._process.stdout, self._process.stderr):
+            while pipe is not None and await pipe.read(_CHUNK):
+                pass
+        await self._process.wait()
+
+    def _hang_up(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGHUP)
 
     async def _pump(self, pipe: asyncio.StreamReader | None, channel: int) -> None:
         while pipe is not None and (data := await pipe.read(_CHUNK)):
@@ -106,8 +125,7 @@ class _Running:
                 elif head[0] == _CLOSE_STDIN:
                     stdin.close()
         except (EOFError, ConnectionError):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGHUP)
+            self._hang_up()
 
 
 def last_of(pid: int) -> int:

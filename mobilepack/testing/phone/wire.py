@@ -114,7 +114,7 @@ class Connection:
             await asyncio.sleep(min(_PACE_S, until - loop.time()))
 
     async def run(self) -> None:
-        """Answer packets until the connection ends."""
+        """Answer packets until the connection ends, and its services with it."""
         try:
             while True:
                 header = _WORDS.unpack(await self._reader.readexactly(_WORDS.size))
@@ -127,6 +127,8 @@ class Connection:
             for stream in self._streams.values():
                 stream.end()
             self.cut()
+            if self._tasks:  # a loop that stops before them leaves their pipes open
+                await asyncio.wait(self._tasks)
 
     def cut(self) -> None:
         """Break it without a word."""
